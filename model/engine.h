@@ -1,0 +1,107 @@
+// SPDX-License-Identifier: MIT
+// engine: the model as the daemon sees it: a checkpoint on a Vulkan device that computes steps.
+// A step is a batch of rows (sequence, position, token), any mix of sequences, decode rows and
+// prompt chunks alike; its results are logits of the rows that ask for them.
+// Owner: the thread that calls it (step); nothing here is shared.
+// What it does not do: choose batches, sample, own requests.  See model/graph.h for what a step
+// runs.
+#pragma once
+#include "base/fault.h"
+#include "model/checkpoint.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+enum numerics {
+    NUMERICS_FP8_WEIGHTS,  // activations f32
+    NUMERICS_OFFICIAL_FP8, // activations of FP8 linears quantised to E4M3 per token per 128
+                           // channels
+    NUMERICS_COUNT
+};
+extern const char *const numerics_name[NUMERICS_COUNT]; // "fp8-weights", "official-fp8"
+
+enum kv_type { KV_F16, KV_F32, KV_TYPE_COUNT };
+extern const char *const kv_type_name[KV_TYPE_COUNT]; // "f16", "f32"
+
+struct engine_params {
+    const char *device_select;  // "auto", an index, a UUID or part of the device's name
+    const char *pipeline_cache; // file of the VkPipelineCache, or NULL for none
+    enum numerics numerics;
+    enum kv_type kv_type;
+    uint32_t sequences_max;  // how many sequences may have KV at once, 1..512
+    uint32_t context_max;    // tokens of one sequence; <= config.max_position_embeddings
+    uint32_t kv_tokens;      // tokens of KV over all sequences; 0: sequences_max * context_max
+    uint32_t batch_rows_max; // rows of one step, 1..2048
+    uint64_t memory_max;     // bytes of device memory this may take; 0: what the device reports
+    bool mtp;                // load the MTP layer if the checkpoint has one
+    bool validate;           // Vulkan validation layers with synchronisation checks (tests)
+    // progress is told bytes loaded and bytes in all, on the calling thread; may be NULL.
+    void (*progress)(void *user, uint64_t bytes_done, uint64_t bytes_total);
+    void *progress_user;
+};
+
+// One row of a step.
+struct engine_row {
+    uint32_t token;    // id
+    uint32_t seq;      // 0..sequences_max-1
+    uint32_t position; // 0-based; rows of one sequence come in rising order without gaps
+    bool want_logits;
+};
+
+struct engine; // opaque
+
+// engine_open opens the device, checks the memory plan, uploads the weights, builds every pipeline
+// and runs each once.  Takes no ownership of ck, which must outlive the engine. Errors: -ENODEV no
+// such device; -ENOMEM the plan does not fit (the sentence has the figures);
+//         -EBADMSG an FP8 NaN code or a bad scale (file and tensor named).
+int engine_open(const struct checkpoint *ck, const struct engine_params *params,
+                struct engine **ret, struct fault *fault);
+void engine_close(struct engine **engine);
+
+const struct model_config *engine_config(const struct engine *engine);
+const char *engine_device_name(const struct engine *engine);
+
+// engine_plan_text writes the memory plan, one line an item (name, count x size, heap), for the
+// log. Returns the bytes it would need, as snprintf.
+int engine_plan_text(const struct engine *engine, char *buf, size_t buf_bytes);
+
+// engine_seq_reserve makes sure that sequence seq has KV pages for positions 0..tokens-1.
+// -ENOSPC if the pages are used up (nothing changed then), -EINVAL beyond context_max.
+int engine_seq_reserve(struct engine *engine, uint32_t seq, uint32_t tokens);
+// engine_seq_truncate keeps positions 0..tokens-1 and frees the pages behind; 0 frees all.
+void engine_seq_truncate(struct engine *engine, uint32_t seq, uint32_t tokens);
+// engine_kv_tokens_free returns how many tokens of KV are not reserved.
+uint32_t engine_kv_tokens_free(const struct engine *engine);
+
+// engine_step runs one batch through all layers and blocks until its logits are on the host.
+//
+// rows: [n], n in 1..batch_rows_max; every position was reserved; not kept.
+// ret_logits: set to [rows with want_logits, vocab_size] f32, in row order; ids without a token
+// have no
+//             special value here (the sampler masks them).  Owned by the engine, valid until the
+//             next step.
+// Errors: -EINVAL rows break the rules; -EIO device lost (every later call fails too).
+// The bits of a row's logits depend on its sequence's tokens only, not on batch, chunking or slots.
+int engine_step(struct engine *engine, const struct engine_row *rows, uint32_t n,
+                const float **ret_logits, struct fault *fault);
+
+// engine_mtp says whether the MTP layer is loaded.
+bool engine_mtp(const struct engine *engine);
+
+// engine_mtp_step runs MTP items for rows of the last engine_step: item i of a sequence takes the
+// post-norm hidden state of position i and the token at i + 1, and predicts the token at i + 2.
+//
+// rows: [n]; row.position = i names an item whose hidden state the last engine_step computed for
+// that
+//       sequence, row.token = x_{i+1}.  Items of a sequence come in rising order.
+// ret_logits: as engine_step.
+int engine_mtp_step(struct engine *engine, const struct engine_row *rows, uint32_t n,
+                    const float **ret_logits, struct fault *fault);
+
+struct engine_counters {
+    uint64_t steps, rows;
+    uint64_t host_ns;      // time of engine_step outside waits for the device
+    uint64_t wait_ns;      // time waiting for the device
+    uint64_t expert_loads; // routed (row, expert) pairs computed
+};
+void engine_counters_get(const struct engine *engine, struct engine_counters *ret);
