@@ -1,0 +1,267 @@
+// SPDX-License-Identifier: MIT
+#include "vk/internal.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define STAGING_BYTES (16u << 20) // one copy a submission; larger brings nothing over PCIe
+#define WAIT_NS       60000000000ull
+
+// Memory property flags in order of preference for each use; the first type that has them all is taken.
+static const VkMemoryPropertyFlags memory_wishes[][3] = {
+    [VK_MEMORY_DEVICE] = {VK_MEMORY_PROPERTY_DEVICE_LOCAL_BIT, 0, 0},
+    [VK_MEMORY_UPLOAD] =
+        {
+            VK_MEMORY_PROPERTY_DEVICE_LOCAL_BIT | VK_MEMORY_PROPERTY_HOST_VISIBLE_BIT |
+                VK_MEMORY_PROPERTY_HOST_COHERENT_BIT,
+            VK_MEMORY_PROPERTY_HOST_VISIBLE_BIT | VK_MEMORY_PROPERTY_HOST_COHERENT_BIT,
+            VK_MEMORY_PROPERTY_HOST_VISIBLE_BIT | VK_MEMORY_PROPERTY_HOST_COHERENT_BIT,
+        },
+    [VK_MEMORY_READBACK] =
+        {
+            // Without HOST_CACHED a read-back runs at tens of MB/s on a discrete GPU.
+            VK_MEMORY_PROPERTY_HOST_VISIBLE_BIT | VK_MEMORY_PROPERTY_HOST_COHERENT_BIT |
+                VK_MEMORY_PROPERTY_HOST_CACHED_BIT,
+            VK_MEMORY_PROPERTY_HOST_VISIBLE_BIT | VK_MEMORY_PROPERTY_HOST_COHERENT_BIT,
+            VK_MEMORY_PROPERTY_HOST_VISIBLE_BIT | VK_MEMORY_PROPERTY_HOST_COHERENT_BIT,
+        },
+};
+
+static int memory_type_find(const struct vk_device *dev, uint32_t allowed, enum vk_memory use,
+                            uint32_t *ret)
+{
+    for (int wish = 0; wish < 3; wish++)
+        for (uint32_t i = 0; i < dev->memory.memoryTypeCount; i++) {
+            VkMemoryPropertyFlags flags = memory_wishes[use][wish];
+            if ((allowed & 1u << i) &&
+                (dev->memory.memoryTypes[i].propertyFlags & flags) == flags) {
+                *ret = i;
+                return 0;
+            }
+        }
+    return -ENOTSUP;
+}
+
+static int buffer_zero(struct vk_buffer *buf, struct fault *fault)
+{
+    if (buf->map) {
+        memset(buf->map, 0, buf->bytes);
+        return 0;
+    }
+    struct vk_cmd *cmd = NULL;
+    uint64_t value;
+    int err = vk_cmd_create(buf->dev, &cmd, fault);
+    if (!err)
+        err = vk_cmd_begin(cmd);
+    if (!err) {
+        vk_cmd_fill(cmd, buf);
+        err = vk_cmd_submit(cmd, &value, fault);
+    }
+    if (!err)
+        err = vk_wait(buf->dev, value, WAIT_NS, fault);
+    vk_cmd_destroy(&cmd);
+    return err;
+}
+
+static int buffer_allocate(struct vk_buffer *buf, enum vk_memory use, struct fault *fault)
+{
+    int err = 0;
+    struct vk_device *dev = buf->dev;
+    VkMemoryRequirements needs;
+    vkGetBufferMemoryRequirements(dev->handle, buf->handle, &needs);
+    uint32_t type;
+    err = memory_type_find(dev, needs.memoryTypeBits, use, &type);
+    if (err)
+        return fault_set(fault, ENOTSUP, "the Vulkan device has no memory type for this use");
+    if (dev->allocations >= dev->limits.allocations_max)
+        return fault_set(fault, ENOMEM, "the Vulkan device allows %u allocations, all are used",
+                         dev->limits.allocations_max);
+
+    VkMemoryAllocateFlagsInfo flags = {.sType = VK_STRUCTURE_TYPE_MEMORY_ALLOCATE_FLAGS_INFO,
+                                       .flags = VK_MEMORY_ALLOCATE_DEVICE_ADDRESS_BIT};
+    VK_TRY(vkAllocateMemory(
+        dev->handle,
+        &(VkMemoryAllocateInfo){.sType = VK_STRUCTURE_TYPE_MEMORY_ALLOCATE_INFO,
+                                .pNext = &flags,
+                                .allocationSize = needs.size,
+                                .memoryTypeIndex = type},
+        NULL, &buf->memory));
+    dev->allocations++;
+    VK_TRY(vkBindBufferMemory(dev->handle, buf->handle, buf->memory, 0));
+    VkMemoryPropertyFlags properties = dev->memory.memoryTypes[type].propertyFlags;
+    if ((properties & VK_MEMORY_PROPERTY_HOST_VISIBLE_BIT) &&
+        (properties & VK_MEMORY_PROPERTY_HOST_COHERENT_BIT))
+        VK_TRY(vkMapMemory(dev->handle, buf->memory, 0, VK_WHOLE_SIZE, 0, &buf->map));
+    return 0;
+fail:
+    return err;
+}
+
+int vk_buffer_create(struct vk_device *dev, const struct vk_buffer_params *params,
+                     struct vk_buffer **ret, struct fault *fault)
+{
+    int err = 0;
+    struct vk_buffer *buf = calloc(1, sizeof(*buf));
+    if (!buf)
+        return fault_set(fault, ENOMEM, "out of memory");
+    buf->dev = dev;
+    buf->bytes = (params->bytes + 15) & ~15ull;
+    if (params->bytes == 0 || buf->bytes > dev->limits.allocation_max) {
+        err = fault_set(fault, E2BIG, "%s: %llu bytes: one allocation of this device holds 1..%llu",
+                        params->name, (unsigned long long)params->bytes,
+                        (unsigned long long)dev->limits.allocation_max);
+        goto fail;
+    }
+    VK_TRY(vkCreateBuffer(
+        dev->handle,
+        &(VkBufferCreateInfo){.sType = VK_STRUCTURE_TYPE_BUFFER_CREATE_INFO,
+                              .size = buf->bytes,
+                              .usage = VK_BUFFER_USAGE_STORAGE_BUFFER_BIT |
+                                       VK_BUFFER_USAGE_UNIFORM_TEXEL_BUFFER_BIT |
+                                       VK_BUFFER_USAGE_SHADER_DEVICE_ADDRESS_BIT |
+                                       VK_BUFFER_USAGE_TRANSFER_SRC_BIT |
+                                       VK_BUFFER_USAGE_TRANSFER_DST_BIT},
+        NULL, &buf->handle));
+    vk_name(dev, VK_OBJECT_TYPE_BUFFER, (uint64_t)buf->handle, params->name);
+    err = buffer_allocate(buf, params->memory, fault);
+    if (err)
+        goto fail;
+    buf->address = vkGetBufferDeviceAddress(
+        dev->handle,
+        &(VkBufferDeviceAddressInfo){.sType = VK_STRUCTURE_TYPE_BUFFER_DEVICE_ADDRESS_INFO,
+                                     .buffer = buf->handle});
+    err = buffer_zero(buf, fault);
+    if (err)
+        goto fail;
+    *ret = buf;
+    return 0;
+fail:
+    fault_prefix(fault, "%s (%.1f MB)", params->name, (double)params->bytes / 1e6);
+    vk_buffer_destroy(&buf);
+    return err;
+}
+
+void vk_buffer_destroy(struct vk_buffer **bufp)
+{
+    struct vk_buffer *buf = *bufp;
+    *bufp = NULL;
+    if (!buf)
+        return;
+    VkDevice device = buf->dev->handle;
+    for (int i = 0; i < BIND_KIND_COUNT; i++)
+        vkDestroyBufferView(device, buf->views[i], NULL);
+    vkDestroyBuffer(device, buf->handle, NULL);
+    if (buf->memory) {
+        vkFreeMemory(device, buf->memory, NULL);
+        buf->dev->allocations--;
+    }
+    free(buf);
+}
+
+static const VkFormat view_format[BIND_KIND_COUNT] = {
+    [BIND_TEXEL_U32X4] = VK_FORMAT_R32G32B32A32_UINT,
+    [BIND_TEXEL_F32X4] = VK_FORMAT_R32G32B32A32_SFLOAT,
+    [BIND_TEXEL_F32] = VK_FORMAT_R32_SFLOAT,
+    [BIND_TEXEL_F16X4] = VK_FORMAT_R16G16B16A16_SFLOAT,
+};
+static const uint8_t view_texel_bytes[BIND_KIND_COUNT] = {
+    [BIND_TEXEL_U32X4] = 16, [BIND_TEXEL_F32X4] = 16, [BIND_TEXEL_F32] = 4, [BIND_TEXEL_F16X4] = 8};
+
+// Returns VK_NULL_HANDLE if the view cannot be made; views of a buffer span all of it, cut to the limit.
+VkBufferView vk_buffer_view(struct vk_buffer *buf, enum bind_kind kind)
+{
+    if (buf->views[kind])
+        return buf->views[kind];
+    uint64_t range_max = buf->dev->limits.texel_elements_max * view_texel_bytes[kind];
+    VkBufferViewCreateInfo info = {.sType = VK_STRUCTURE_TYPE_BUFFER_VIEW_CREATE_INFO,
+                                   .buffer = buf->handle,
+                                   .format = view_format[kind],
+                                   .range = buf->bytes < range_max ? buf->bytes : range_max};
+    if (vkCreateBufferView(buf->dev->handle, &info, NULL, &buf->views[kind]) < 0)
+        return VK_NULL_HANDLE;
+    return buf->views[kind];
+}
+
+uint64_t vk_buffer_bytes(const struct vk_buffer *buf)
+{
+    return buf->bytes;
+}
+
+void *vk_buffer_map(struct vk_buffer *buf)
+{
+    return buf->map;
+}
+
+uint64_t vk_buffer_address(const struct vk_buffer *buf)
+{
+    return buf->address;
+}
+
+static int staging_get(struct vk_device *dev, struct fault *fault)
+{
+    if (dev->staging)
+        return 0;
+    int err = vk_cmd_create(dev, &dev->transfer, fault);
+    if (err)
+        return err;
+    return vk_buffer_create(dev,
+                            &(struct vk_buffer_params){.bytes = STAGING_BYTES,
+                                                       .memory = VK_MEMORY_READBACK,
+                                                       .name = "staging"},
+                            &dev->staging, fault);
+}
+
+static int staged_copy(struct vk_buffer *dst, uint64_t dst_off, struct vk_buffer *src,
+                       uint64_t src_off, uint64_t bytes, struct fault *fault)
+{
+    struct vk_device *dev = dst->dev;
+    uint64_t value;
+    int err = vk_cmd_begin(dev->transfer);
+    if (err)
+        return fault_set(fault, -err, "Vulkan: cannot record a copy");
+    vk_cmd_barrier(dev->transfer);
+    vk_cmd_copy(dev->transfer, dst, dst_off, src, src_off, bytes);
+    vk_cmd_barrier(dev->transfer);
+    err = vk_cmd_submit(dev->transfer, &value, fault);
+    return err ? err : vk_wait(dev, value, WAIT_NS, fault);
+}
+
+int vk_buffer_write(struct vk_buffer *buf, uint64_t off, const void *src, uint64_t bytes,
+                    struct fault *fault)
+{
+    if (off > buf->bytes || bytes > buf->bytes - off)
+        return fault_set(fault, EINVAL, "write beyond the end of a buffer");
+    if (buf->map) {
+        memcpy((char *)buf->map + off, src, bytes);
+        return 0;
+    }
+    int err = staging_get(buf->dev, fault);
+    for (uint64_t done = 0; !err && done < bytes;) {
+        uint64_t part = bytes - done < STAGING_BYTES ? bytes - done : STAGING_BYTES;
+        memcpy(buf->dev->staging->map, (const char *)src + done, part);
+        err = staged_copy(buf, off + done, buf->dev->staging, 0, part, fault);
+        done += part;
+    }
+    return err;
+}
+
+int vk_buffer_read(struct vk_buffer *buf, uint64_t off, void *dst, uint64_t bytes,
+                   struct fault *fault)
+{
+    if (off > buf->bytes || bytes > buf->bytes - off)
+        return fault_set(fault, EINVAL, "read beyond the end of a buffer");
+    if (buf->map) {
+        memcpy(dst, (const char *)buf->map + off, bytes);
+        return 0;
+    }
+    int err = staging_get(buf->dev, fault);
+    for (uint64_t done = 0; !err && done < bytes;) {
+        uint64_t part = bytes - done < STAGING_BYTES ? bytes - done : STAGING_BYTES;
+        err = staged_copy(buf->dev->staging, 0, buf, off + done, part, fault);
+        if (!err)
+            memcpy((char *)dst + done, buf->dev->staging->map, part);
+        done += part;
+    }
+    return err;
+}
