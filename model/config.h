@@ -7,6 +7,7 @@
 #include "base/fault.h"
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 #define MODEL_EOS_MAX 16u // ids; released files have one to three
@@ -79,12 +80,12 @@ struct model_config {
     bool fp8;         // quantization_config quant_method fp8, e4m3, blocks of 128x128
     bool scale_ue8m0; // scale_fmt ue8m0: activation scales are powers of two in official-fp8
 
-    uint32_t bos_token_id;
+    uint32_t bos_token_id;                 // UINT32_MAX: null or absent
     uint32_t eos_token_ids[MODEL_EOS_MAX]; // union of config.json and generation_config.json
     uint32_t eos_n;
 
     // generation_config.json; NAN / 0 where absent.
-    float temperature; // NAN: absent
+    float temperature; // NAN: absent; 0 where do_sample is false
     float top_p;       // NAN: absent
     uint32_t top_k;    // 0: absent
 };
@@ -93,13 +94,21 @@ struct model_config {
 //
 // dir: path of the checkpoint.  ret: written whole on success, untouched on failure.
 // Errors: -ENOENT no config.json; -EINVAL a field is missing or out of range (the sentence names
-// it);
+//         it); -EBADMSG not JSON; -EFBIG absurdly large;
 //         -ENOTSUP an architecture or a feature that is not served, by name (V3.2's indexer, packed
 //         int4, softmax routers, ...).
-// Every dimension is bounded (<= 1 << 20, products <= 1 << 40), so later arithmetic in 64 bits
-// cannot overflow.  Accepts ints for floats and the three spellings of RoPE scaling (type,
-// rope_type, rope_parameters), and a text_config wrapper.
+// Every dimension is bounded (<= 1 << 20; heads times their size <= 1 << 24; layers <= 1024,
+// experts <= 4096; so a tensor has less than 1 << 44 elements and 64-bit sums of bytes cannot
+// overflow).  Ids of bos and eos are below vocab_size.  Accepts ints for floats and whole floats
+// for ints, the three spellings of RoPE scaling (type, rope_type, rope_parameters), and a
+// text_config wrapper.  Fields that are absent get the value that transformers gives them, where
+// model.md 1.1 does not call them required; num_nextn_predict_layers absent is 0.
 int model_config_read(const char *dir, struct model_config *ret, struct fault *fault);
+
+// model_config_parse does the same with texts in memory: the content of config.json and, where
+// generation is not NULL, of generation_config.json.
+int model_config_parse(const char *config, size_t config_len, const char *generation,
+                       size_t generation_len, struct model_config *ret, struct fault *fault);
 
 // model_config_layer_is_moe says whether layer `layer` (the MTP layer included) has routed experts.
 bool model_config_layer_is_moe(const struct model_config *config, uint32_t layer);

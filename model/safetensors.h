@@ -47,8 +47,10 @@ struct safetensors; // opaque; read-only after open
 // buffer without holes or overlap, no duplicate names, known dtypes) and keeps the file open for
 // reading.
 //
-// Header limit: 100 MB, and never more than the file holds.
-// Errors: -errno of open/read, -EBADMSG with the file, the tensor and what is wrong.
+// Header limit: 100 MB, 4 million JSON values, and never more than the file holds.
+// Errors: -errno of open/read; -EINVAL not a regular file; -ENOTSUP a dtype that is not in the list
+// above; -EFBIG a header beyond the limits; else -EBADMSG; with the file, the tensor and what is
+// wrong.
 int safetensors_open(const char *path, struct safetensors **ret, struct fault *fault);
 
 // safetensors_close closes the file and frees all; accepts NULL; leaves *st NULL.
@@ -67,3 +69,7 @@ const struct tensor *safetensors_find(const struct safetensors *st, const char *
 // Thread: any (pread).
 int safetensors_read(const struct safetensors *st, const struct tensor *tensor, uint64_t off,
                      void *dst, size_t bytes, struct fault *fault);
+
+// safetensors_number sets file_idx of every tensor; the checkpoint calls it once, before anybody
+// else sees the file.
+void safetensors_number(struct safetensors *st, uint32_t file_idx);

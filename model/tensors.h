@@ -81,11 +81,23 @@ struct tensor_spec {
 
 // tensor_spec_each calls fn for every tensor that a model of this config needs, in the order
 // global, layer by layer, expert by expert; scales (weight_scale_inv) are implied by kind and not
-// listed. Stops and returns fn's value when that is not 0; else returns 0.
+// listed. A tied head is not listed, nor are the MTP layer's copies of embedding and head.
+// Stops and returns fn's value when that is not 0; else returns 0.
 int tensor_spec_each(const struct model_config *config,
                      int (*fn)(const struct tensor_spec *spec, void *user), void *user);
 
 // tensor_spec_get fills *ret for one (layer, role, expert).  Returns 0, or -ENOENT if a model of
 // this config has no such tensor.  layer and expert are ignored where the role has none.
+// ROLE_HEAD of a tied model is the embedding: its name, role ROLE_HEAD.
 int tensor_spec_get(const struct model_config *config, enum tensor_role role, uint32_t layer,
                     uint32_t expert, struct tensor_spec *ret);
+
+// tensor_spec_scale_name writes the name of a matrix's block scales, "..._scale_inv".
+// ret: TENSOR_NAME_MAX bytes.
+void tensor_spec_scale_name(const struct tensor_spec *spec, char *ret);
+
+// tensor_scale_blocks returns how many 128-wide blocks cover n rows or columns.
+static inline uint32_t tensor_scale_blocks(uint32_t n)
+{
+    return n / 128 + (n % 128 != 0);
+}
