@@ -1,0 +1,137 @@
+// SPDX-License-Identifier: MIT
+// conf_table: the only list of options.  The parser, --help, etc/expertd.conf and expertd.conf(5)
+// are all made from it; after a change run `expertd --print-config > etc/expertd.conf` and
+// `expertd --print-config-man` (tests compare both).
+#include "daemon/conf.h"
+
+#include <assert.h>
+#include <stddef.h>
+
+const char *const conf_template_name[CONF_TEMPLATE_COUNT] = {
+    [CONF_TEMPLATE_AUTO] = "auto",       [CONF_TEMPLATE_V3] = "v3",
+    [CONF_TEMPLATE_R1] = "r1",           [CONF_TEMPLATE_V3_0324] = "v3-0324",
+    [CONF_TEMPLATE_R1_0528] = "r1-0528", [CONF_TEMPLATE_V31] = "v3.1",
+    [CONF_TEMPLATE_DISTILL] = "distill", [CONF_TEMPLATE_KIMI_K2] = "kimi-k2",
+};
+
+// A second spelling of numerics_name and kv_type_name, because a table needs constants; a test
+// compares them.
+static const char *const numerics_words[NUMERICS_COUNT] = {
+    [NUMERICS_FP8_WEIGHTS] = "fp8-weights",
+    [NUMERICS_OFFICIAL_FP8] = "official-fp8",
+};
+static const char *const kv_words[KV_TYPE_COUNT] = {[KV_F16] = "f16", [KV_F32] = "f32"};
+static const char *const mtp_words[CONF_MTP_COUNT] = {
+    [CONF_MTP_AUTO] = "auto", [CONF_MTP_ON] = "on", [CONF_MTP_OFF] = "off"};
+static const char *const level_words[LOG_LEVEL_COUNT] = {
+    [LOG_LEVEL_ERROR] = "error",
+    [LOG_LEVEL_WARNING] = "warning",
+    [LOG_LEVEL_INFO] = "info",
+    [LOG_LEVEL_DEBUG] = "debug",
+};
+static const char *const requests_words[CONF_REQUESTS_COUNT] = {
+    [CONF_REQUESTS_OFF] = "off", [CONF_REQUESTS_SUMMARY] = "summary"};
+
+#define RELOAD  true
+#define RESTART false
+
+#define ROW(field, section_, key_, type_, min_, max_, fallback_, unit_, words_, words_n_,          \
+            reloadable_, help_)                                                                    \
+    {                                                                                              \
+        .section = section_, .key = key_, .type = type_, .offset = offsetof(struct conf, field),   \
+        .min = min_, .max = max_, .fallback = fallback_, .unit = unit_, .words = words_,           \
+        .words_n = words_n_, .reloadable = reloadable_, .help = help_                              \
+    }
+// 0, and does not compile unless the field has the type.
+#define FIELD_IS(field, type) _Generic(((struct conf *)0)->field, type : 0u)
+#define TEXT(field, section, key, max, fallback, help)                                             \
+    ROW(field, section, key, CONF_TEXT, 0, (max) + FIELD_IS(field, char *), fallback, "", NULL, 0, \
+        RESTART, help)
+#define NUMBER(field, section, key, min, max, fallback, unit, help)                                \
+    ROW(field, section, key, CONF_U32, min, (max) + FIELD_IS(field, uint32_t), fallback, unit,     \
+        NULL, 0, RESTART, help)
+#define BYTES(field, section, key, min, max, fallback, reload, help)                               \
+    ROW(field, section, key, CONF_BYTES, min, (max) + FIELD_IS(field, uint64_t), fallback,         \
+        "bytes", NULL, 0, reload, help)
+#define TIME(field, section, key, min, max, fallback, reload, help)                                \
+    ROW(field, section, key, CONF_TIME, min, (max) + FIELD_IS(field, uint64_t), fallback, "time",  \
+        NULL, 0, reload, help)
+#define WORD(field, section, key, words, fallback, reload, help)                                   \
+    ROW(field, section, key, CONF_WORD, 0,                                                         \
+        sizeof(words) / sizeof((words)[0]) - 1 + FIELD_IS(field, uint32_t), fallback, "", words,   \
+        sizeof(words) / sizeof((words)[0]), reload, help)
+
+#define SECOND 1000000ull
+#define DAY    (86400 * SECOND)
+
+// clang-format off
+const struct conf_opt conf_opts[] = {
+    TEXT(model_path, "model", "path", CONF_TEXT_MAX - 1, "",
+        "Directory of the checkpoint as Hugging Face lays it out. Read in place, never converted."),
+    TEXT(model_name, "model", "name", 100, "",
+        "Name that clients ask for. Empty: the last part of path."),
+    NUMBER(model_context_max, "model", "context_max", 16, 1u << 20, "32768", "tokens",
+        "Prompt and answer of one sequence together; cut to what the model was made for."),
+    WORD(model_numerics, "model", "numerics", numerics_words, "fp8-weights", RESTART,
+        "fp8-weights computes with 32-bit activations; official-fp8 quantises the inputs of FP8 "
+        "layers to E4M3, as the released code does."),
+    WORD(model_kv_type, "model", "kv_type", kv_words, "f16", RESTART,
+        "Type of the key-value cache."),
+    WORD(model_template, "model", "template", conf_template_name, "auto", RESTART,
+        "Chat template. auto recognises it from the checkpoint."),
+    WORD(model_mtp, "model", "mtp", mtp_words, "auto", RESTART,
+        "Draft one token ahead with the model's own MTP layer and verify it; the text is the same. "
+        "auto is off for now: see doc/measurements.md for what it gains."),
+
+    TEXT(device_select, "device", "select", 100, "auto",
+        "Vulkan device: auto, an index, a UUID, or part of its name."),
+    ROW(device_memory, "device", "memory", CONF_SIZE, 0, (1ull << 46) + FIELD_IS(device_memory, struct conf_size),
+        "0", "bytes or %", NULL, 0, RESTART,
+        "Device memory that may be taken, in bytes or in percent of what the device has. 0: all that it reports."),
+    TEXT(device_pipeline_cache, "device", "pipeline_cache", CONF_TEXT_MAX - 1, "auto",
+        "File that keeps compiled shaders for the next start. auto: in $CACHE_DIRECTORY, "
+        "$XDG_CACHE_HOME/expertd or ~/.cache/expertd; off: none."),
+
+    TEXT(listen_socket, "listen", "socket", 107, "/run/expertd/api.sock",
+        "Unix socket that answers HTTP. Empty: none."),
+    ROW(listen_socket_mode, "listen", "socket_mode", CONF_MODE, 0, 0777 + FIELD_IS(listen_socket_mode, uint32_t),
+        "0660", "octal", NULL, 0, RESTART, "Permissions of the socket."),
+    TEXT(listen_loopback, "listen", "loopback", 60, "",
+        "ADDRESS:PORT on 127.0.0.0/8 or [::1] for tools that cannot speak to a socket; every user "
+        "of this machine can connect. Empty: none."),
+
+    NUMBER(limits_requests_max, "limits", "requests_max", 1, 4096, "64", "requests",
+        "Requests that wait or run; one more is answered 503 with Retry-After."),
+    NUMBER(limits_sequences_max, "limits", "sequences_max", 1, 512, "8", "sequences",
+        "Answers that are computed together. Each has KV memory for its context."),
+    NUMBER(limits_kv_tokens_max, "limits", "kv_tokens_max", 0, 1u << 30, "0", "tokens",
+        "KV memory over all sequences. 0: sequences_max times context_max."),
+    NUMBER(limits_batch_rows_max, "limits", "batch_rows_max", 4, 2048, "256", "rows",
+        "Tokens of one step through the model, prompts included."),
+    NUMBER(limits_prefill_rows_max, "limits", "prefill_rows_max", 1, 2048, "64", "rows",
+        "Prompt tokens of a step that also continues other answers: smaller keeps those fluent, "
+        "larger starts the new one sooner."),
+    NUMBER(limits_prompt_tokens_max, "limits", "prompt_tokens_max", 0, 1u << 24, "0", "tokens",
+        "All prompts of one request together. 0: context_max, at least 65536."),
+    BYTES(limits_body_bytes_max, "limits", "body_bytes_max", 1024, 1ull << 30, "8M", RELOAD,
+        "Body of a request; more is answered 413."),
+    BYTES(limits_unsent_bytes_max, "limits", "unsent_bytes_max", 16384, 1ull << 30, "1M", RELOAD,
+        "Bytes of a stream that the client has not read; more ends its request."),
+    NUMBER(limits_connections_max, "limits", "connections_max", 1, 16384, "256", "connections",
+        "Connections at once. At the limit the one that idles longest makes room."),
+    TIME(limits_header_timeout, "limits", "header_timeout", SECOND / 10, DAY, "10s", RELOAD,
+        "For the head of a request to arrive."),
+    TIME(limits_body_timeout, "limits", "body_timeout", SECOND / 10, DAY, "60s", RELOAD,
+        "For the body of a request to arrive after its head."),
+    TIME(limits_idle_timeout, "limits", "idle_timeout", SECOND / 10, DAY, "75s", RELOAD,
+        "A connection between requests, or one that does not take its answer, is closed."),
+    TIME(limits_keep_alive, "limits", "keep_alive", SECOND / 10, DAY, "10s", RELOAD,
+        "A stream that has nothing to say sends a comment this often."),
+
+    WORD(log_level, "log", "level", level_words, "info", RELOAD,
+        "Least urgent messages that are logged."),
+    WORD(log_requests, "log", "requests", requests_words, "summary", RELOAD,
+        "summary logs one line a request: status, tokens, times. Never its text."),
+};
+// clang-format on
+const uint32_t conf_opts_n = sizeof(conf_opts) / sizeof(conf_opts[0]);

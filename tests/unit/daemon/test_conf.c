@@ -1,0 +1,225 @@
+// SPDX-License-Identifier: MIT
+// conf: defaults, every type of value, every kind of mistake with its line, reload, and that the
+// committed etc/expertd.conf and expertd.conf(5) are what the table prints.
+#include "daemon/conf.h"
+#include "tests/check.h"
+
+#include <errno.h>
+#include <string.h>
+
+static struct conf conf_of(const char *text)
+{
+    struct conf conf;
+    struct fault fault = {0};
+    conf_defaults(&conf);
+    int err = conf_parse(&conf, "test", text, strlen(text), &fault);
+    if (err != 0)
+        fprintf(stderr, "%s\n", fault.text);
+    CHECK(err == 0);
+    return conf;
+}
+
+static void check_refused(const char *text, const char *sentence)
+{
+    struct conf conf;
+    struct fault fault = {0};
+    conf_defaults(&conf);
+    CHECK(conf_parse(&conf, "test", text, strlen(text), &fault) == -EINVAL);
+    if (!strstr(fault.text, sentence))
+        fprintf(stderr, "said \"%s\", not \"%s\"\n", fault.text, sentence);
+    CHECK(strstr(fault.text, sentence));
+}
+
+static void test_values(void)
+{
+    struct conf conf = conf_of("");
+    CHECK(strcmp(conf.listen_socket, "/run/expertd/api.sock") == 0);
+    CHECK(conf.listen_socket_mode == 0660);
+    CHECK(conf.limits_body_bytes_max == 8u << 20);
+    CHECK(conf.limits_header_timeout == 10000000 && conf.limits_idle_timeout == 75000000);
+    CHECK(conf.device_memory.bytes == 0 && conf.device_memory.percent == 0);
+
+    conf = conf_of("; comment\n# comment\n\n[model]\npath = /a b/c ; why\nnumerics=official-fp8\n"
+                   "kv_type: f32\nmtp = on\ntemplate = r1-0528\r\n"
+                   "[device]\nmemory = 80%\n[limits]\nbody_bytes_max = 3 M\n"
+                   "header_timeout = 1500ms\nidle_timeout=2min\n[listen]\nsocket_mode = 600\n"
+                   "loopback =\n[log]\nlevel = debug");
+    CHECK(strcmp(conf.model_path, "/a b/c") == 0);
+    CHECK(conf.model_numerics == NUMERICS_OFFICIAL_FP8 && conf.model_kv_type == KV_F32);
+    CHECK(conf.model_mtp == CONF_MTP_ON && conf.model_template == CONF_TEMPLATE_R1_0528);
+    CHECK(conf.device_memory.percent == 80 && conf.device_memory.bytes == 0);
+    CHECK(conf.limits_body_bytes_max == 3u << 20);
+    CHECK(conf.limits_header_timeout == 1500000 && conf.limits_idle_timeout == 120000000);
+    CHECK(conf.listen_socket_mode == 0600 && conf.listen_loopback[0] == '\0');
+    CHECK(conf.log_level == LOG_LEVEL_DEBUG);
+
+    conf = conf_of("[device]\nmemory = 24G\n");
+    CHECK(conf.device_memory.bytes == 24ull << 30);
+}
+
+static void test_mistakes(void)
+{
+    check_refused("[model]\npaht = x\n", "test:2: unknown key paht in [model]");
+    check_refused("\n\n[modle]\npath = x\n", "test:4: unknown section [modle]");
+    check_refused("path = x\n", "test:1: path stands before the first [section]");
+    check_refused("[model]\npath\n", "test:2: neither");
+    check_refused("[model\npath = x\n", "test:1: neither");
+    check_refused("[limits]\nrequests_max = 0\n",
+                  "test:2: [limits] requests_max = 0: must be 1 to");
+    check_refused("[limits]\nrequests_max = 4097\n", "must be 1 to 4096");
+    check_refused("[limits]\nrequests_max = 12x\n", "must be a number");
+    check_refused("[limits]\nrequests_max = -1\n", "must be a number");
+    check_refused("[limits]\nrequests_max = 99999999999999999999999\n", "must be a number");
+    check_refused("[limits]\nrequests_max =\n", "must be a number");
+    check_refused("[limits]\nbody_bytes_max = 8Q\n", "must be a size");
+    check_refused("[limits]\nbody_bytes_max = 80%\n", "must be a size");
+    check_refused("[limits]\nbody_bytes_max = 99999999999999T\n", "must be a size");
+    check_refused("[limits]\nbody_bytes_max = 1T\n", "must be 1024 to");
+    check_refused("[device]\nmemory = 101%\n", "must be a size");
+    check_refused("[limits]\nidle_timeout = 10\n", "must be a time");
+    check_refused("[limits]\nidle_timeout = 1us\n", "must be 100ms to 1440min");
+    check_refused("[listen]\nsocket_mode = 0888\n", "must be an octal");
+    check_refused("[listen]\nsocket_mode = 7777\n", "must be 0 to 777");
+    check_refused("[model]\nkv_type = f64\n", "must be one of f16, f32");
+    check_refused("[model]\nmtp = on\nmtp = off\n", "test:3: [model] mtp is set a second time");
+    check_refused("[model]\nmtp = on\n  off\n", "test:3: [model] mtp is set a second time");
+    check_refused("[a]\n[b\n[model]\nmtp = 1\n", "test:2: neither"); // the first mistake counts
+
+    char text[400];
+    snprintf(text, sizeof(text), "[model]\npath = %0300d\n", 1);
+    check_refused(text, "test:2: line longer than");
+    snprintf(text, sizeof(text), "[listen]\nsocket = /%0107d\n", 1);
+    check_refused(text, "longer than 107 bytes");
+    snprintf(text, sizeof(text), "[model]\npath = a\tb\n");
+    check_refused(text, "control character");
+
+    struct conf conf;
+    struct fault fault;
+    conf_defaults(&conf);
+    CHECK(conf_parse(&conf, "test", "[model]\npath = a\0b\n", 19, &fault) == -EINVAL);
+    CHECK(strstr(fault.text, "test:2: has a zero byte"));
+    CHECK(conf_load(&conf, "/nowhere/at.all", &fault) == -ENOENT);
+    CHECK(conf_load(&conf, "/", &fault) != 0);
+}
+
+static void test_set(void)
+{
+    struct conf conf;
+    struct fault fault;
+    conf_defaults(&conf);
+    CHECK(conf_set(&conf, "model.path=/x=y.z", &fault) == 0);
+    CHECK(strcmp(conf.model_path, "/x=y.z") == 0);
+    CHECK(conf_set(&conf, "limits.idle_timeout=3s", &fault) == 0);
+    CHECK(conf.limits_idle_timeout == 3000000);
+    static const char *const bad[] = {
+        "",   "model",        "model.path",  "model=x",
+        "=.", "model.nope=1", "nope.path=1", "limits.idle_timeout=never"};
+    for (uint32_t i = 0; i < ARRAY_LEN(bad); i++) {
+        CHECK(conf_set(&conf, bad[i], &fault) == -EINVAL);
+        CHECK(strstr(fault.text, "--set"));
+    }
+}
+
+static void test_check(void)
+{
+    struct fault fault;
+    struct conf conf = conf_of("");
+    CHECK(conf_check(&conf, &fault) == -EINVAL && strstr(fault.text, "--model"));
+    conf = conf_of("[model]\npath = x\n");
+    CHECK(conf_check(&conf, &fault) == 0);
+    conf = conf_of("[model]\npath = x\n[listen]\nsocket =\n");
+    CHECK(conf_check(&conf, &fault) == -EINVAL);
+    conf = conf_of("[model]\npath = x\n[limits]\nprefill_rows_max = 100\nbatch_rows_max = 99\n");
+    CHECK(conf_check(&conf, &fault) == -EINVAL);
+    conf = conf_of("[model]\npath = x\n[limits]\nkv_tokens_max = 100\n");
+    CHECK(conf_check(&conf, &fault) == -EINVAL);
+}
+
+static uint32_t told_n;
+static void told(const struct conf_opt *opt)
+{
+    CHECK(strcmp(opt->key, "path") == 0);
+    told_n++;
+}
+
+static void test_reload(void)
+{
+    struct conf conf = conf_of("[model]\npath = a\n");
+    struct conf fresh = conf_of("[model]\npath = b\n[log]\nlevel = error\n[limits]\n"
+                                "idle_timeout = 5s\n");
+    CHECK(conf_reload(&conf, &fresh, told) == 2);
+    CHECK(told_n == 1);
+    CHECK(strcmp(conf.model_path, "a") == 0);
+    CHECK(conf.log_level == LOG_LEVEL_ERROR && conf.limits_idle_timeout == 5000000);
+    CHECK(conf_reload(&conf, &fresh, NULL) == 0);
+}
+
+static char *printed(void (*print)(FILE *))
+{
+    char *text = NULL;
+    size_t n = 0;
+    FILE *out = open_memstream(&text, &n);
+    CHECK(out);
+    print(out);
+    CHECK(fclose(out) == 0);
+    return text;
+}
+
+static char *file_text(const char *dir, const char *name)
+{
+    char path[4096];
+    snprintf(path, sizeof(path), "%s/%s", dir, name);
+    FILE *file = fopen(path, "r");
+    CHECK(file);
+    char *text = calloc(1, 1u << 20);
+    CHECK(text);
+    CHECK(fread(text, 1, (1u << 20) - 1, file) > 0);
+    fclose(file);
+    return text;
+}
+
+// The default file, with every option switched on, must read as the defaults.
+static void test_default_file(void)
+{
+    char *text = printed(conf_print_file);
+    for (char *p = text; (p = strchr(p, '#')); p++)
+        if ((p == text || p[-1] == '\n') && p[1] != ' ')
+            *p = ' ';
+    for (char *p = text; (p = strstr(p, "\n ")); p++)
+        memmove(p + 1, p + 2, strlen(p + 2) + 1);
+    struct conf conf = conf_of(text), defaults = conf_of("");
+    CHECK(memcmp(&conf, &defaults, sizeof(conf)) == 0);
+    for (uint32_t i = 0; i < conf_opts_n; i++) {
+        char line[100];
+        snprintf(line, sizeof(line), "\n%s =", conf_opts[i].key);
+        CHECK(strstr(text, line));
+        CHECK(strlen(conf_opts[i].help) > 10);
+    }
+    free(text);
+}
+
+static void test_committed(const char *root)
+{
+    char *text = printed(conf_print_file), *file = file_text(root, "etc/expertd.conf");
+    CHECK(strcmp(text, file) == 0); // expertd --print-config > etc/expertd.conf
+    free(text);
+    free(file);
+    text = printed(conf_print_man);
+    file = file_text(root, "doc/man/expertd.conf.5");
+    CHECK(strstr(file, text)); // expertd --print-config-man
+    free(text);
+    free(file);
+}
+
+int main(int argc, char **argv)
+{
+    CHECK(argc == 2); // the source directory
+    test_values();
+    test_mistakes();
+    test_set();
+    test_check();
+    test_reload();
+    test_default_file();
+    test_committed(argv[1]);
+    return 0;
+}
