@@ -348,9 +348,13 @@ static void head_text(const struct model_card *card, FILE *out)
     if (card->files)
         fprintf(out, "%u, ", card->files);
     fprintf(out, "%" PRIu64 " tensors, %s:", card->total.tensors, in_bytes(card->total.bytes).text);
-    for (uint32_t d = 0; d < DTYPE_COUNT; d++)
-        if (card->dtype_bytes[d])
-            fprintf(out, " %s %s", dtype_name[d], in_bytes(card->dtype_bytes[d]).text);
+    const char *comma = "";
+    for (uint32_t d = 0; d < DTYPE_COUNT; d++) {
+        if (!card->dtype_bytes[d])
+            continue;
+        fprintf(out, "%s %s %s", comma, dtype_name[d], in_bytes(card->dtype_bytes[d]).text);
+        comma = ",";
+    }
     fprintf(out, "\n");
 }
 
