@@ -49,7 +49,7 @@ struct api_error {
     uint32_t retry_after_s; // 0: no Retry-After; set by kind (1 s), the caller may raise it
     const char *allow;      // 405: value of Allow, static; else NULL
     char param[API_ERROR_PARAM_MAX];  // "": null
-    char message[API_ERROR_TEXT_MAX]; // valid UTF-8
+    char message[API_ERROR_TEXT_MAX]; // UTF-8; made valid when it is written
 };
 
 // api_error_set fills in everything and returns -EINVAL (-ENOMEM for API_ERROR_MEMORY), so that

@@ -102,18 +102,19 @@ struct http_reader {
 
     // private
     http_parser parser;
-    uint64_t body_left; // bytes of the body or of this chunk still to come
     size_t body_max;
-    size_t head_bytes; // field bytes counted against HTTP_HEAD_BYTES_MAX
-    uint32_t target_n;
-    uint32_t trailer_fields;
-    uint64_t body_seen; // body bytes, kept or discarded
-    uint8_t body_state;
-    bool in_value, refused, fatal, head_done, chunked;
-    char last; // last byte of the head that was fed, for line ends across feeds
+    uint64_t body_seen;  // bytes of the body so far, kept or thrown away
+    uint64_t body_left;  // of the body, or of this chunk, still to come
+    size_t head_bytes;   // of field lines so far, trailer and chunk extensions included
+    uint32_t target_n;   // bytes of the target, at the beginning of req.text
+    uint8_t chunk_state; // enum chunk_state of http.c
+    uint8_t size_digits; // of this chunk's size
+    bool chunked, in_value, head_done;
+    bool refused; // error is set; the body is thrown away
+    bool fatal;   // ... and the connection cannot go on
 };
 
-// http_reader_init prepares a reader for a new connection.
+// http_reader_init prepares a reader for a new connection.  The reader must not move in memory.
 // body_max: bytes of a body, HTTP_BODY_BYTES_MAX by default.
 void http_reader_init(struct http_reader *r, size_t body_max);
 void http_reader_fini(struct http_reader *r);

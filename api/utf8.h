@@ -12,6 +12,11 @@
 // ret_offset: if they are not, where the first invalid byte stands; may be NULL.
 bool utf8_check(const char *text, size_t n, size_t *ret_offset);
 
+// utf8_invalid returns the length of the maximal invalid part (1..3) that text begins with, as
+// Unicode's "substitution of maximal subparts" counts it; n > 0, and text does not begin with a
+// valid character.
+size_t utf8_invalid(const char *text, size_t n);
+
 // utf8_prefix returns the longest length <= n that ends between characters (text must be valid up
 // to its end).
 size_t utf8_prefix(const char *text, size_t n);
