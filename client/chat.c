@@ -213,6 +213,8 @@ static void chat_loop(struct chat *chat)
             putchar('\n');
             fflush(stdout);
         } else if (got <= 0) {
+            if (chat->client->terminal.in_tty && chat->client->terminal.out_tty)
+                putchar('\n'); // behind the prompt that got no line
             chat->leave = true;
         }
     }
