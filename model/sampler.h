@@ -37,19 +37,35 @@ struct sampler_result {
     struct sampler_logprob top[SAMPLER_LOGPROB_MAX]; // falling; ties: lower id first
 };
 
-struct sampler; // scratch for one vocabulary
+struct sampler; // scratch for one vocabulary; one a thread
+
+// sampler_create makes room for vocab_size logits.  tok: ids it has no token for are never chosen;
+// NULL: every id may be.  Keeps no pointer to tok.  0 or -ENOMEM.
 int sampler_create(uint32_t vocab_size, const struct tokenizer *tok, struct sampler **ret);
 void sampler_destroy(struct sampler **sampler);
 
 // sampler_choose draws one token.
 //
-// logits:  [vocab_size] f32, not modified.  Ids without a token are masked; a NaN anywhere gives
-// -EDOM. history: [history_n] ids of prompt and generated tokens; the first prompt_n are the
-// prompt. sequence, position: counters of the random number (choice index n, and history_n). top_n:
-// how many alternatives to report, 0..SAMPLER_LOGPROB_MAX; want_logprob false skips the
-// log-softmax. sampled_logprobs: report log-probabilities after bias, penalties, temperature and
-// cuts instead.
+// logits:  [vocab_size] f32, not modified.
+// history: [history_n] ids of prompt and generated tokens; the first prompt_n are the prompt.
+// sequence, position: counters of the random number (choice index n, and history_n).
+// want_logprob: false skips the log-softmax; ret->logprob is then 0 and ret->top_n 0.
+// top_n: how many alternatives to report, 0..SAMPLER_LOGPROB_MAX.
+// sampled_logprobs: log-probabilities of the distribution that is drawn from (after bias,
+// penalties,
+//          temperature and cuts; what was cut is not listed) instead of the model's own, which are
+//          those over all ids that have a token.
+//
+// top_p keeps the fewest of the likeliest tokens whose probabilities sum to top_p or more, top_k
+// the top_k likeliest, ties the lower id; min_p those at least min_p times as likely as the
+// likeliest; each works on what the one before left, and at least one stays.
+// Returns 0, -EDOM if a logit is NaN or +infinity or no token has a finite one, -EINVAL for
+// parameters out of their range.  Allocates nothing.
 int sampler_choose(struct sampler *sampler, const struct sampler_params *params,
                    const float *logits, const uint32_t *history, uint32_t history_n,
                    uint32_t prompt_n, uint32_t sequence, bool want_logprob, uint32_t top_n,
                    bool sampled_logprobs, struct sampler_result *ret);
+
+// sampler_random returns the uniform number in [0, 1) of a place: 53 bits of Philox4x32-10 with
+// key `seed` and counter (sequence, position, 0, 0).
+double sampler_random(uint64_t seed, uint32_t sequence, uint32_t position);
