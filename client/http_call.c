@@ -74,8 +74,8 @@ static int on_body(http_parser *parser, const char *at, size_t len)
 static int on_message_complete(http_parser *parser)
 {
     struct http_call *call = parser->data;
-    if (parser->status_code == HTTP_STATUS_CONTINUE) {
-        text_clear(&call->type); // the real response follows
+    if (parser->status_code < HTTP_STATUS_OK) {
+        text_clear(&call->type); // informational: the response follows
         return 0;
     }
     call->complete = true;

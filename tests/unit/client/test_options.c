@@ -1,0 +1,101 @@
+// SPDX-License-Identifier: MIT
+#include "client/options.h"
+#include "tests/check.h"
+
+#include <errno.h>
+#include <math.h>
+#include <string.h>
+
+#define WORDS_MAX 16
+
+static char *words[WORDS_MAX];
+
+// parse splits a line at spaces and parses it as a command line.
+static int parse(const char *line, struct options *options, struct fault *fault)
+{
+    static char copy[256];
+    int n = 0;
+    words[n++] = copy;
+    snprintf(copy, sizeof(copy), "expertctl %s", line);
+    for (char *space = strchr(copy, ' '); space && n < WORDS_MAX; space = strchr(space + 1, ' ')) {
+        *space = '\0';
+        words[n++] = space + 1;
+    }
+    return options_parse(n, words, options, fault);
+}
+
+static void test_right(void)
+{
+    struct options o;
+
+    CHECK(parse("ask one two", &o, NULL) == 0);
+    CHECK(o.command == COMMAND_ASK && o.args_n == 2);
+    CHECK(strcmp(o.args[0], "one") == 0 && strcmp(o.args[1], "two") == 0);
+    CHECK(isnan(o.temperature) && isnan(o.top_p) && isnan(o.min_p));
+    CHECK(o.seed == OPTION_ABSENT && o.max_tokens == OPTION_ABSENT && o.top_k == OPTION_ABSENT);
+
+    CHECK(parse("--json ask --temperature 0.5 x --seed=-7 --top-k 3 --quiet", &o, NULL) == 0);
+    CHECK(o.json && o.quiet && !o.no_color && o.temperature == 0.5 && o.seed == -7);
+    CHECK(o.top_k == 3 && o.args_n == 1 && strcmp(o.args[0], "x") == 0);
+
+    CHECK(parse("ask -- --json -5", &o, NULL) == 0);
+    CHECK(!o.json && o.args_n == 2 && strcmp(o.args[1], "-5") == 0);
+    CHECK(parse("ask -", &o, NULL) == 0);
+    CHECK(o.args_n == 1 && strcmp(o.args[0], "-") == 0);
+    CHECK(parse("status --socket=/a=b", &o, NULL) == 0);
+    CHECK(strcmp(o.socket, "/a=b") == 0);
+    CHECK(parse("chat --reasoning fold --system x", &o, NULL) == 0);
+    CHECK(strcmp(o.reasoning, "fold") == 0 && strcmp(o.system, "x") == 0);
+    CHECK(parse("inspect DIR --device llvmpipe", &o, NULL) == 0);
+    CHECK(parse("bench --requests 3 --parallel 2 --prompt-tokens 9", &o, NULL) == 0);
+    CHECK(o.requests == 3 && o.parallel == 2 && o.prompt_tokens == 9);
+    CHECK(parse("--help", &o, NULL) == 0 && o.help && o.command == COMMAND_NONE);
+    CHECK(parse("inspect --help", &o, NULL) == 0 && o.help && o.command == COMMAND_INSPECT);
+    CHECK(parse("-h", &o, NULL) == 0 && o.help);
+    CHECK(parse("--version", &o, NULL) == 0 && o.version);
+}
+
+// Every wrong line names the word that is wrong.
+static void test_wrong(void)
+{
+    static const struct {
+        const char *line, *names;
+    } rows[] = {
+        {"--json", "no command"},
+        {"frobnicate", "frobnicate"},
+        {"ask --nonsense x", "--nonsense"},
+        {"ask -x", "-x"},
+        {"ask --seed", "--seed"},
+        {"ask --seed 1.5 x", "1.5"},
+        {"ask --seed 99999999999999999999 x", "99999999999999999999"},
+        {"ask --temperature 2.1 x", "2.1"},
+        {"ask --temperature nan x", "nan"},
+        {"ask --temperature 1x x", "1x"},
+        {"ask --temperature= x", "--temperature"},
+        {"ask --max-tokens 0 x", "--max-tokens"},
+        {"ask --json=yes x", "--json"},
+        {"ask --reasoning sho x", "sho"},
+        {"ask --reasoning show|fold x", "show|fold"},
+        {"ask --jso x", "--jso"},
+        {"status --seed 1", "--seed"},
+        {"status extra", "extra"},
+        {"inspect", "DIR"},
+        {"inspect a b", "'b'"},
+        {"models --socket a --url b", "--url"},
+    };
+    for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+        struct options o;
+        struct fault fault = {0};
+        CHECK(parse(rows[i].line, &o, &fault) == -EINVAL);
+        if (!strstr(fault.text, rows[i].names))
+            fprintf(stderr, "%s: %s\n", rows[i].line, fault.text);
+        CHECK(strstr(fault.text, rows[i].names));
+    }
+}
+
+int main(void)
+{
+    test_right();
+    test_wrong();
+    return 0;
+}
