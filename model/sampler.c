@@ -390,10 +390,10 @@ static void own_logprobs(const struct sampler *s, const float *logits, uint32_t 
         if (top_n && logits[id] > -INFINITY)
             top_insert(ret, top_n, id, logits[id]);
     }
-    double log_sum = (double)max + log(sum);
-    ret->logprob = (float)((double)logits[ret->id] - log_sum);
+    double log_sum = log(sum); // max is taken off first: beside 1e38 it would be lost
+    ret->logprob = (float)((double)logits[ret->id] - (double)max - log_sum);
     for (uint32_t i = 0; i < ret->top_n; i++)
-        ret->top[i].logprob = (float)((double)ret->top[i].logprob - log_sum);
+        ret->top[i].logprob = (float)((double)ret->top[i].logprob - (double)max - log_sum);
 }
 
 // Those of the distribution drawn from.
