@@ -28,13 +28,14 @@ struct engine_params {
     const char *pipeline_cache; // file of the VkPipelineCache, or NULL for none
     enum numerics numerics;
     enum kv_type kv_type;
-    uint32_t sequences_max;  // how many sequences may have KV at once, 1..512
-    uint32_t context_max;    // tokens of one sequence; <= config.max_position_embeddings
-    uint32_t kv_tokens;      // tokens of KV over all sequences; 0: sequences_max * context_max
-    uint32_t batch_rows_max; // rows of one step, 1..2048
-    uint64_t memory_max;     // bytes of device memory this may take; 0: what the device reports
-    bool mtp;                // load the MTP layer if the checkpoint has one
-    bool validate;           // Vulkan validation layers with synchronisation checks (tests)
+    uint32_t sequences_max;   // how many sequences may have KV at once, 1..512
+    uint32_t context_max;     // tokens of one sequence; <= config.max_position_embeddings
+    uint32_t kv_tokens;       // tokens of KV over all sequences; 0: sequences_max * context_max
+    uint32_t batch_rows_max;  // rows of one step, 1..2048
+    uint32_t logits_rows_max; // rows of a step that may want logits; 0: max(2 * sequences_max, 16)
+    uint64_t memory_max;      // bytes of device memory this may take; 0: what the device reports
+    bool mtp;                 // load the MTP layer if the checkpoint has one
+    bool validate;            // Vulkan validation layers with synchronisation checks (tests)
     // progress is told bytes loaded and bytes in all, on the calling thread; may be NULL.
     void (*progress)(void *user, uint64_t bytes_done, uint64_t bytes_total);
     void *progress_user;
@@ -97,6 +98,36 @@ bool engine_mtp(const struct engine *engine);
 // ret_logits: as engine_step.
 int engine_mtp_step(struct engine *engine, const struct engine_row *rows, uint32_t n,
                     const float **ret_logits, struct fault *fault);
+
+// What a tap is shown; for tests and tools.  With a tap set a step is submitted piece by piece.
+enum engine_tap_kind {
+    ENGINE_TAP_RESIDUAL, // [rows, hidden_size] before layer `layer`; layer = number of layers:
+                         // after the last. May be changed: return true and the step goes on with
+                         // the new values.
+    ENGINE_TAP_SCORES,  // [rows, n_routed_experts] sigmoid without bias
+    ENGINE_TAP_EXPERTS, // [rows, k] ids as float values, by falling p + bias
+    ENGINE_TAP_WEIGHTS, // [rows, k] final routing weights, same order
+    ENGINE_TAP_NORM,    // [rows with logits, hidden_size] what the head takes
+};
+struct engine_tap {
+    enum engine_tap_kind kind;
+    uint32_t layer; // the MTP layer is number num_hidden_layers
+    uint32_t rows, cols;
+    float *data; // [rows, cols], valid during the call
+};
+typedef bool (*engine_tap_fn)(void *user, const struct engine_tap *tap);
+void engine_tap_set(struct engine *engine, engine_tap_fn fn, void *user);
+
+// engine_kv_read copies the KV entry of one token, as f32: [c | k_pe] (MLA) or [k heads | v heads].
+// ret: [engine_kv_entry] f32.  -EINVAL for a position without a page.
+int engine_kv_read(struct engine *engine, uint32_t layer, uint32_t seq, uint32_t position,
+                   float *ret, struct fault *fault);
+uint32_t engine_kv_entry(const struct engine *engine);
+
+// engine_batch_rows_max returns what batch_rows_max became: the device's limits may lower it.
+uint32_t engine_batch_rows_max(const struct engine *engine);
+// engine_logits_rows_max returns how many rows of one step may want logits.
+uint32_t engine_logits_rows_max(const struct engine *engine);
 
 struct engine_counters {
     uint64_t steps, rows;

@@ -3,7 +3,7 @@
 // absorb: qc[m, h, c] = sum_d q[m, h, d] * W_UK[h][d, c]: the query in the space of the latent cache.
 // W_UK[h] is rows h * (nope + v) .. + nope of kv_b_proj; d runs in rising order.
 //
-// 0 heap  kv_b_proj, FP8 with scales or BF16
+// 0 heap  kv_b_proj
 // 1 mats  struct mat []; the matrix is mats[pc.mat]
 // 2 q     f32 [rows, q_stride], head h at h * q_head
 // 3 out   f32 [rows, out_stride], head h at h * out_head
@@ -60,11 +60,17 @@ void main()
         if (FP8) {
             uvec4 v = heap_load(base, w.w16 + row * w.k16 + chunk);
             w0 = decode(v.x), w1 = decode(v.y), w2 = decode(v.z), w3 = decode(v.w);
-        } else {
+        } else if (DTYPE == 1) {
             uvec4 v = heap_load(base, w.w16 + row * w.k16 + chunk * 2);
             uvec4 u = heap_load(base, w.w16 + row * w.k16 + chunk * 2 + 1);
             w0 = vec4(bf16x2(v.x), bf16x2(v.y)), w1 = vec4(bf16x2(v.z), bf16x2(v.w));
             w2 = vec4(bf16x2(u.x), bf16x2(u.y)), w3 = vec4(bf16x2(u.z), bf16x2(u.w));
+        } else {
+            uint at = w.w16 + row * w.k16 + chunk * 4;
+            w0 = uintBitsToFloat(heap_load(base, at));
+            w1 = uintBitsToFloat(heap_load(base, at + 1));
+            w2 = uintBitsToFloat(heap_load(base, at + 2));
+            w3 = uintBitsToFloat(heap_load(base, at + 3));
         }
         [[unroll]] for (uint m = 0; m < M; m++)
         {

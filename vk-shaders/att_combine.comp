@@ -5,7 +5,7 @@
 //
 // 0 partial  f32 [splits, rows, width]
 // 1 table    u32: rows {token, seq, position, 0}
-// 2 o        f32 [rows, width]
+// 2 o        f32 [rows, o_stride4 vec4s]
 // Grid: x vec4s by lanes, y rows.
 #extension GL_GOOGLE_include_directive : enable
 #include "common.glsl"
@@ -25,8 +25,8 @@ layout(set = 0, binding = 2) writeonly buffer o_block
 layout(push_constant) uniform push_block
 {
     uint rows, width4, split_tokens;
-    uint row0;   // of the table
-    uint o_row0; // of o
+    uint row0; // of the table and of o
+    uint o_stride4;
     uint pad[3];
 }
 pc;
@@ -40,5 +40,5 @@ void main()
     precise vec4 sum = partial[row * pc.width4 + i];
     for (uint j = 1; j < splits; j++)
         sum += partial[(j * pc.rows + row) * pc.width4 + i];
-    o[(pc.o_row0 + row) * pc.width4 + i] = sum;
+    o[(pc.row0 + row) * pc.o_stride4 + i] = sum;
 }

@@ -1,6 +1,6 @@
 #version 460
 // SPDX-License-Identifier: MIT
-// embed: x[m, :] = embedding row of the token of row m, BF16 (or F32 stored as such) to f32.
+// embed: x[m, :] = embedding row of the token of row m, BF16 or F32 to f32.
 // A table larger than a heap comes in parts by rows: one dispatch a part, other tokens are left alone.
 //
 // 0 heap   the part
@@ -28,7 +28,8 @@ layout(push_constant) uniform push_block
     uint token0, tokens; // the part
     uint stride4;
     uint row0; // first entry of rows[]
-    uint pad[4];
+    uint f32;  // else BF16
+    uint pad[3];
 }
 pc;
 
@@ -38,8 +39,18 @@ void main()
     uint token = rows[pc.row0 + row].x - pc.token0;
     if (token >= pc.tokens || i * 8 >= pc.cols)
         return;
-    uvec4 v = heap_load(HEAP_BASE(pc.heap), pc.w16 + token * pc.k16 + i);
-    x[row * pc.stride4 + i * 2] = vec4(bf16x2(v.x), bf16x2(v.y));
+    heap_t base = HEAP_BASE(pc.heap);
+    uint at = pc.w16 + token * pc.k16, to = row * pc.stride4 + i * 2;
+    vec4 a, b;
+    if (pc.f32 != 0) {
+        a = uintBitsToFloat(heap_load(base, at + i * 2));
+        b = uintBitsToFloat(heap_load(base, at + i * 2 + 1));
+    } else {
+        uvec4 v = heap_load(base, at + i);
+        a = vec4(bf16x2(v.x), bf16x2(v.y));
+        b = vec4(bf16x2(v.z), bf16x2(v.w));
+    }
+    x[to] = a;
     if (i * 8 + 4 < pc.cols)
-        x[row * pc.stride4 + i * 2 + 1] = vec4(bf16x2(v.z), bf16x2(v.w));
+        x[to + 1] = b;
 }

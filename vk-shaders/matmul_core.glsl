@@ -12,10 +12,12 @@
 layout(local_size_x_id = 0) in; // one subgroup
 layout(constant_id = 1) const uint R = 16;        // matrix rows of a tile, divides 128 or is divided by it
 layout(constant_id = 2) const uint M = 1;         // x rows of a tile
-layout(constant_id = 3) const bool FP8 = true;    // else BF16
+layout(constant_id = 3) const uint DTYPE = 0;     // enum weight_dtype: 0 FP8, 1 BF16, 2 F32
 layout(constant_id = 4) const bool HALF = false;  // decode FP8 through fp16
 layout(constant_id = 5) const bool ROW_SCALE = false; // a tile may straddle two blocks of scales
 layout(constant_id = 6) const bool ACT_SCALE = false; // x holds E4M3 values, xs their scales
+
+#define FP8 (DTYPE == 0)
 
 // One matrix in a heap; written by model/weights.c (struct weight_mat).
 struct mat {
@@ -32,7 +34,8 @@ struct mat {
     uint bias;  // first float in the vectors; 0xffffffff: none
     uint up;    // mlp_up: the mat of up_proj;  down: of down_proj
     uint down;
-    uint pad0, pad1, pad2;
+    uint dtype; // DTYPE of the pipeline that may read it
+    uint pad0, pad1;
 };
 
 float heap_float(heap_t base, uint i)
@@ -73,11 +76,17 @@ vec4 decode(uint v)
                 if (FP8) {                                                                         \
                     uvec4 v = heap_load(base, mt.w16 + row * mt.k16 + t);                            \
                     w0 = decode(v.x), w1 = decode(v.y), w2 = decode(v.z), w3 = decode(v.w);        \
-                } else {                                                                           \
-                    uvec4 v = heap_load(base, mt.w16 + row * mt.k16 + t * 2);                        \
-                    uvec4 u = heap_load(base, mt.w16 + row * mt.k16 + t * 2 + 1);                    \
+                } else if (DTYPE == 1) {                                                           \
+                    uvec4 v = heap_load(base, mt.w16 + row * mt.k16 + t * 2);                      \
+                    uvec4 u = heap_load(base, mt.w16 + row * mt.k16 + t * 2 + 1);                  \
                     w0 = vec4(bf16x2(v.x), bf16x2(v.y)), w1 = vec4(bf16x2(v.z), bf16x2(v.w));      \
                     w2 = vec4(bf16x2(u.x), bf16x2(u.y)), w3 = vec4(bf16x2(u.z), bf16x2(u.w));      \
+                } else {                                                                           \
+                    uint at = mt.w16 + row * mt.k16 + t * 4;                                       \
+                    w0 = uintBitsToFloat(heap_load(base, at));                                     \
+                    w1 = uintBitsToFloat(heap_load(base, at + 1));                                 \
+                    w2 = uintBitsToFloat(heap_load(base, at + 2));                                 \
+                    w3 = uintBitsToFloat(heap_load(base, at + 3));                                 \
                 }                                                                                  \
                 [[unroll]] for (uint m = 0; m < M; m++)                                            \
                 {                                                                                  \

@@ -35,7 +35,8 @@ layout(push_constant) uniform push_block
     uint x_stride4;
     uint y_stride;
     uint xs_stride;
-    uint pad[11];
+    uint mat0; // 0xffffffff: as the tile says
+    uint pad[10];
 }
 pc;
 
@@ -43,7 +44,7 @@ void main()
 {
     uint tile = pc.tiles0 + gl_WorkGroupID.y * 4;
     uint pair0 = table[tile + 1], pairs = table[tile + 2];
-    mat down = mats[mats[table[tile]].down];
+    mat down = mats[mats[pc.mat0 == 0xffffffffu ? table[tile] : pc.mat0].down];
     uint row0 = gl_WorkGroupID.x * R;
     if (row0 >= down.rows || HEAP_SKIP(down.heap, pc.heap))
         return;

@@ -37,7 +37,8 @@ layout(push_constant) uniform push_block
     uint x_stride4;
     uint y_stride;
     uint xs_stride;
-    uint pad[10];
+    uint mat0; // 0xffffffff: as the tile says
+    uint pad[9];
 }
 pc;
 
@@ -45,7 +46,7 @@ void main()
 {
     uint tile = pc.tiles0 + gl_WorkGroupID.y * 4;
     uint pair0 = table[tile + 1], pairs = table[tile + 2];
-    mat gate = mats[table[tile]];
+    mat gate = mats[pc.mat0 == 0xffffffffu ? table[tile] : pc.mat0];
     uint row0 = gl_WorkGroupID.x * R;
     if (row0 >= gate.rows || HEAP_SKIP(gate.heap, pc.heap))
         return;

@@ -1,0 +1,283 @@
+// SPDX-License-Identifier: MIT
+#include "model/engine.h"
+
+#include "model/graph.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+const char *const numerics_name[NUMERICS_COUNT] = {
+    [NUMERICS_FP8_WEIGHTS] = "fp8-weights",
+    [NUMERICS_OFFICIAL_FP8] = "official-fp8",
+};
+const char *const kv_type_name[KV_TYPE_COUNT] = {[KV_F16] = "f16", [KV_F32] = "f32"};
+
+struct engine {
+    const struct checkpoint *ck;
+    struct engine_params params; // with defaults filled in
+    struct vk_device *dev;
+    struct weights *weights;
+    struct kv *kv;
+    struct graph *graph;
+    struct graph_params graph_params;
+    bool lost; // a step failed on the device; nothing after it can be trusted
+};
+
+static uint32_t pages_for(uint32_t tokens)
+{
+    return tokens / KV_PAGE_TOKENS + (tokens % KV_PAGE_TOKENS != 0);
+}
+
+static int params_check(struct engine *e, const struct engine_params *params, struct fault *fault)
+{
+    const struct model_config *c = checkpoint_config(e->ck);
+    e->params = *params;
+    if (params->sequences_max < 1 || params->sequences_max > 512)
+        return fault_set(fault, EINVAL, "sequences_max is 1..512, not %u", params->sequences_max);
+    if (params->batch_rows_max < 1 || params->batch_rows_max > 2048)
+        return fault_set(fault, EINVAL, "batch_rows_max is 1..2048, not %u",
+                         params->batch_rows_max);
+    if (params->context_max < 1 || params->context_max > c->max_position_embeddings)
+        return fault_set(fault, EINVAL, "context_max is 1..%u for this model, not %u",
+                         c->max_position_embeddings, params->context_max);
+    if (e->params.kv_tokens == 0)
+        e->params.kv_tokens = params->sequences_max * params->context_max;
+    if (e->params.logits_rows_max == 0)
+        e->params.logits_rows_max = 2 * params->sequences_max < 16 ? 16 : 2 * params->sequences_max;
+    e->params.mtp = params->mtp && c->num_nextn_predict_layers > 0;
+    return 0;
+}
+
+static int graph_params_make(struct engine *e, struct fault *fault)
+{
+    struct engine_params *p = &e->params;
+    struct graph_params *g = &e->graph_params;
+    *g = (struct graph_params){
+        .dev = e->dev,
+        .weights = e->weights,
+        .config = checkpoint_config(e->ck),
+        .numerics = p->numerics,
+        .kv_type = p->kv_type,
+        .logits_rows_max = p->logits_rows_max,
+        .sequences = p->sequences_max,
+        .pages_per_sequence = pages_for(p->context_max),
+        .pages = pages_for(p->kv_tokens),
+    };
+    if (g->pages < g->pages_per_sequence)
+        g->pages = g->pages_per_sequence;
+    g->rows_max = graph_rows_fit(g, p->batch_rows_max);
+    if (g->rows_max == 0)
+        return fault_set(fault, E2BIG,
+                         "not even one row fits the device's buffer limits: lower context_max");
+    p->batch_rows_max = g->rows_max;
+    return 0;
+}
+
+static uint64_t graph_bytes(const struct graph_params *params)
+{
+    struct graph_item items[GRAPH_ITEMS_MAX];
+    uint32_t n = graph_plan(params, items);
+    uint64_t sum = 0;
+    for (uint32_t i = 0; i < n; i++)
+        sum += items[i].count * items[i].bytes;
+    return sum;
+}
+
+static int plan_check(struct engine *e, struct fault *fault)
+{
+    const struct vk_limits *limits = vk_device_limits(e->dev);
+    uint64_t need = e->weights->bytes + graph_bytes(&e->graph_params);
+    uint64_t have = limits->memory_available;
+    if (e->params.memory_max && e->params.memory_max < have)
+        have = e->params.memory_max;
+    if (need <= have)
+        return 0;
+    return fault_set(fault, ENOMEM,
+                     "the memory plan needs %.2f GB on %s (%.2f GB of weights, of which routed "
+                     "experts %.2f GB; %.2f GB of KV cache and activations) and %.2f GB are free: "
+                     "lower context_max or sequences_max, or use a device with more memory",
+                     (double)need / 1e9, limits->name, (double)e->weights->bytes / 1e9,
+                     (double)e->weights->expert_bytes / 1e9,
+                     (double)(need - e->weights->bytes) / 1e9, (double)have / 1e9);
+}
+
+// Runs the shapes of work once, so that no request waits for a shader compiler: one row, some rows,
+// MTP.
+static int warm_up(struct engine *e, struct fault *fault)
+{
+    struct engine_row rows[4];
+    uint32_t many = e->params.batch_rows_max < 4 ? e->params.batch_rows_max : 4;
+    if (many > e->params.context_max)
+        many = e->params.context_max;
+    for (uint32_t i = 0; i < 4; i++)
+        rows[i] = (struct engine_row){.position = i, .want_logits = i < e->params.logits_rows_max};
+    int err = kv_reserve(e->kv, 0, many);
+    for (uint32_t n = 1; n <= many && !err; n += many > 1 ? many - 1 : 1) {
+        err = graph_step(e->graph, e->kv, rows, n, NULL, fault);
+        if (!err && e->params.mtp)
+            err = graph_mtp_step(e->graph, e->kv, rows, n, NULL, fault);
+    }
+    kv_truncate(e->kv, 0, 0);
+    return err;
+}
+
+int engine_open(const struct checkpoint *ck, const struct engine_params *params,
+                struct engine **ret, struct fault *fault)
+{
+    struct engine *e = calloc(1, sizeof(*e));
+    if (!e)
+        return fault_set(fault, ENOMEM, "out of memory");
+    e->ck = ck;
+    int err = params_check(e, params, fault);
+    if (!err)
+        err = vk_device_open(&(struct vk_device_params){.select = params->device_select,
+                                                        .pipeline_cache = params->pipeline_cache,
+                                                        .validate = params->validate,
+                                                        .path = -1},
+                             &e->dev, fault);
+    if (!err)
+        err = weights_plan(ck, e->dev, e->params.mtp, &e->weights, fault);
+    if (!err)
+        err = graph_params_make(e, fault);
+    if (!err)
+        err = plan_check(e, fault);
+    if (!err && kv_create(e->graph_params.sequences, e->graph_params.pages_per_sequence,
+                          e->graph_params.pages, &e->kv))
+        err = fault_set(fault, ENOMEM, "out of memory");
+    if (!err)
+        err = graph_create(&e->graph_params, &e->graph, fault);
+    if (!err)
+        err = weights_load(e->weights, ck, params->progress, params->progress_user, fault);
+    if (!err)
+        err = warm_up(e, fault);
+    if (err) {
+        engine_close(&e);
+        return err;
+    }
+    vk_device_cache_save(e->dev); // best effort: without it the next start compiles again
+    *ret = e;
+    return 0;
+}
+
+void engine_close(struct engine **ep)
+{
+    struct engine *e = *ep;
+    *ep = NULL;
+    if (!e)
+        return;
+    graph_destroy(&e->graph);
+    kv_destroy(&e->kv);
+    weights_destroy(&e->weights);
+    vk_device_close(&e->dev);
+    free(e);
+}
+
+const struct model_config *engine_config(const struct engine *e)
+{
+    return checkpoint_config(e->ck);
+}
+
+const char *engine_device_name(const struct engine *e)
+{
+    return vk_device_limits(e->dev)->name;
+}
+
+int engine_plan_text(const struct engine *e, char *buf, size_t buf_bytes)
+{
+    struct graph_item items[GRAPH_ITEMS_MAX];
+    uint32_t n = graph_plan(&e->graph_params, items);
+    const struct weights *w = e->weights;
+    size_t used = 0;
+#define LINE(...)                                                                                  \
+    used += (size_t)snprintf(used < buf_bytes ? buf + used : NULL,                                 \
+                             used < buf_bytes ? buf_bytes - used : 0, __VA_ARGS__)
+    LINE("%-24s %4u x %9.3f MB  %s\n", "weights, resident", 1u,
+         (double)(w->bytes - w->expert_bytes) / 1e6, "device");
+    if (w->expert_bytes)
+        LINE("%-24s %4u x %9.3f MB  %s\n", "weights, routed experts", 1u,
+             (double)w->expert_bytes / 1e6, "device");
+    for (uint32_t i = 0; i < n; i++)
+        LINE("%-24s %4llu x %9.3f MB  %s\n", items[i].name, (unsigned long long)items[i].count,
+             (double)items[i].bytes / 1e6, "device");
+    LINE("%-24s        %9.3f MB of %.3f MB free on %s\n", "in all",
+         (double)(w->bytes + graph_bytes(&e->graph_params)) / 1e6,
+         (double)vk_device_limits(e->dev)->memory_available / 1e6, vk_device_limits(e->dev)->name);
+#undef LINE
+    return (int)used;
+}
+
+int engine_seq_reserve(struct engine *e, uint32_t seq, uint32_t tokens)
+{
+    return tokens > e->params.context_max ? -EINVAL : kv_reserve(e->kv, seq, tokens);
+}
+
+void engine_seq_truncate(struct engine *e, uint32_t seq, uint32_t tokens)
+{
+    kv_truncate(e->kv, seq, tokens);
+}
+
+uint32_t engine_kv_tokens_free(const struct engine *e)
+{
+    return kv_pages_free(e->kv) * KV_PAGE_TOKENS;
+}
+
+static int step_result(struct engine *e, int err)
+{
+    if (err && err != -EINVAL)
+        e->lost = true;
+    return err;
+}
+
+int engine_step(struct engine *e, const struct engine_row *rows, uint32_t n,
+                const float **ret_logits, struct fault *fault)
+{
+    if (e->lost)
+        return fault_set(fault, EIO, "the device failed in an earlier step");
+    return step_result(e, graph_step(e->graph, e->kv, rows, n, ret_logits, fault));
+}
+
+bool engine_mtp(const struct engine *e)
+{
+    return e->params.mtp;
+}
+
+int engine_mtp_step(struct engine *e, const struct engine_row *rows, uint32_t n,
+                    const float **ret_logits, struct fault *fault)
+{
+    if (e->lost)
+        return fault_set(fault, EIO, "the device failed in an earlier step");
+    return step_result(e, graph_mtp_step(e->graph, e->kv, rows, n, ret_logits, fault));
+}
+
+void engine_tap_set(struct engine *e, engine_tap_fn fn, void *user)
+{
+    graph_tap_set(e->graph, fn, user);
+}
+
+int engine_kv_read(struct engine *e, uint32_t layer, uint32_t seq, uint32_t position, float *ret,
+                   struct fault *fault)
+{
+    return graph_kv_read(e->graph, e->kv, layer, seq, position, ret, fault);
+}
+
+uint32_t engine_kv_entry(const struct engine *e)
+{
+    return graph_kv_entry(e->graph);
+}
+
+uint32_t engine_batch_rows_max(const struct engine *e)
+{
+    return e->params.batch_rows_max;
+}
+
+uint32_t engine_logits_rows_max(const struct engine *e)
+{
+    return e->params.logits_rows_max;
+}
+
+void engine_counters_get(const struct engine *e, struct engine_counters *ret)
+{
+    graph_counters_get(e->graph, ret);
+}
