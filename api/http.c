@@ -181,13 +181,32 @@ static int head_check_fields(struct http_reader *r)
     return 0;
 }
 
-static int head_check_version(struct http_reader *r)
+// http_parser as Debian builds it also takes "HTTX/1.1", and blanks between the words of the line.
+static void line_watch(struct http_reader *r, const char *bytes, size_t n)
+{
+    for (size_t i = 0; i < n && !r->line_done; i++) {
+        char c = bytes[i];
+        if (c == '\r' || c == '\n') {
+            r->line_done = c == '\n' && r->line_n > 0; // empty lines may stand before
+            continue;
+        }
+        memmove(r->line_end, r->line_end + 1, sizeof(r->line_end) - 1);
+        r->line_end[sizeof(r->line_end) - 1] = c;
+        r->line_n++;
+    }
+}
+
+static int head_check_line(struct http_reader *r)
 {
     unsigned major = r->parser.http_major, minor = r->parser.http_minor;
+    size_t method_n = strlen(http_method_str((enum http_method)r->parser.method));
 
     if (major != 1 || minor > 1)
         return head_refuse(r, API_ERROR_VERSION, "only HTTP/1.1 and HTTP/1.0 are spoken here");
     r->req.form.http10 = minor == 0;
+    if (memcmp(r->line_end, minor ? "HTTP/1.1" : "HTTP/1.0", sizeof(r->line_end)) != 0 ||
+        r->line_n != method_n + 1 + r->target_n + 1 + sizeof(r->line_end))
+        return head_refuse(r, API_ERROR_HTTP, "the request line is malformed");
     return 0;
 }
 
@@ -365,7 +384,7 @@ static int head_check(struct http_reader *r)
     r->req.method = (uint8_t)r->parser.method;
     r->req.form.head = r->req.method == HTTP_HEAD;
     buf_putc(&r->req.text, '\0');
-    if (head_text_check(r) || head_check_version(r) || head_check_fields(r) || head_check_host(r) ||
+    if (head_text_check(r) || head_check_line(r) || head_check_fields(r) || head_check_host(r) ||
         head_check_framing(r) || head_check_expect(r) || head_check_target(r))
         return -1;
     return 0;
@@ -396,6 +415,7 @@ static enum http_event head_feed(struct http_reader *r, const char *bytes, size_
 {
     if (n == 0) // http_parser would take it for the end of the connection
         return HTTP_EVENT_MORE;
+    line_watch(r, bytes, n);
     *ret_used = http_parser_execute(&r->parser, &head_settings, bytes, n);
     if (r->refused || HTTP_PARSER_ERRNO(&r->parser) != HPE_OK)
         return head_failed(r);

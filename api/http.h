@@ -103,10 +103,13 @@ struct http_reader {
     // private
     http_parser parser;
     size_t body_max;
-    uint64_t body_seen;  // bytes of the body so far, kept or thrown away
-    uint64_t body_left;  // of the body, or of this chunk, still to come
-    size_t head_bytes;   // of field lines so far, trailer and chunk extensions included
-    uint32_t target_n;   // bytes of the target, at the beginning of req.text
+    uint64_t body_seen; // bytes of the body so far, kept or thrown away
+    uint64_t body_left; // of the body, or of this chunk, still to come
+    size_t head_bytes;  // of field lines so far, trailer and chunk extensions included
+    uint32_t target_n;  // bytes of the target, at the beginning of req.text
+    uint32_t line_n;    // bytes of the request line so far, without its CRLF
+    char line_end[8];   // the last of them: "HTTP/1.1"
+    bool line_done;
     uint8_t chunk_state; // enum chunk_state of http.c
     uint8_t size_digits; // of this chunk's size
     bool chunked, in_value, head_done;
