@@ -1,0 +1,32 @@
+// SPDX-License-Identifier: MIT
+// make_model_weights: random weights that keep activations finite, quantised as a real quantiser
+// would: every FP8 block uses the whole range (its largest magnitude is 448), no NaN codes, scales
+// finite and positive.  The bytes of a tensor depend on the seed and the tensor's name only.
+// As fast as a drive: some GB/s a core; a table look-up replaces the normal distribution.
+#pragma once
+#include "model/safetensors.h"
+#include "model/tensors.h"
+
+#include <stdbool.h>
+
+struct weights; // tables; one thread
+
+// weights_create: ue8m0 makes every scale a power of two.  Returns 0 or -ENOMEM.
+int weights_create(uint64_t seed, bool ue8m0, struct weights **ret);
+void weights_destroy(struct weights **weights);
+
+#define WEIGHTS_STRIP_ROWS 128u // rows of one FP8 block
+
+// weights_dtype returns how a released checkpoint of this config stores the tensor.
+enum dtype weights_dtype(const struct model_config *config, const struct tensor_spec *spec);
+
+// weights_strip writes rows first .. first + n - 1 of a tensor.
+//
+// spec:  its name seeds the numbers.
+// first: a multiple of WEIGHTS_STRIP_ROWS; n <= WEIGHTS_STRIP_ROWS.
+// dst:   n * spec->cols values of dtype.
+void weights_strip(struct weights *weights, const struct tensor_spec *spec, enum dtype dtype,
+                   uint32_t first, uint32_t n, void *dst);
+
+// weights_scales writes all block scales of an FP8 matrix: [ceil(rows/128), ceil(cols/128)] f32.
+void weights_scales(const struct weights *weights, const struct tensor_spec *spec, float *dst);
