@@ -172,6 +172,7 @@ static int editor_open_terminal(struct editor *editor)
     el_set(editor->el, EL_ADDFN, "fold-reasoning", "Fold or unfold the reasoning", editor_key_fold);
     el_set(editor->el, EL_BIND, "^T", "fold-reasoning", NULL);
     editor_history_open(editor);
+    el_source(editor->el, NULL); // the user's ~/.editrc, where there is one
     return 0;
 }
 
