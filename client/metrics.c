@@ -55,14 +55,18 @@ int metrics_next(const char **at, const char **ret_name, size_t *ret_name_len,
     return 0;
 }
 
-double metrics_sum(const char *text, const char *name)
+double metrics_sum(const char *text, const char *name, const char *labels)
 {
-    const char *found, *labels;
-    size_t found_len, labels_len;
+    const char *found, *has;
+    size_t found_len, has_len;
     double value, sum = NAN;
 
-    while (metrics_next(&text, &found, &found_len, &labels, &labels_len, &value))
-        if (found_len == strlen(name) && memcmp(found, name, found_len) == 0)
-            sum = isnan(sum) ? value : sum + value;
+    while (metrics_next(&text, &found, &found_len, &has, &has_len, &value)) {
+        if (found_len != strlen(name) || memcmp(found, name, found_len) != 0)
+            continue;
+        if (labels && (has_len != strlen(labels) || memcmp(has, labels, has_len) != 0))
+            continue;
+        sum = isnan(sum) ? value : sum + value;
+    }
     return sum;
 }

@@ -12,5 +12,7 @@
 int metrics_next(const char **at, const char **ret_name, size_t *ret_name_len,
                  const char **ret_labels, size_t *ret_labels_len, double *ret_value);
 
-// metrics_sum returns the sum of all samples of that name, NAN if there are none.
-double metrics_sum(const char *text, const char *name);
+// metrics_sum returns the sum of the samples of that name, NAN if there are none.
+//
+// labels: only those with exactly these labels (`reason="stop"`); NULL: all.
+double metrics_sum(const char *text, const char *name, const char *labels);

@@ -15,7 +15,7 @@ static void models_print(const struct client *client, const json_t *list)
     json_array_foreach(json_object_get(list, "data"), i, model)
     {
         const char *id = json_string_value(json_object_get(model, "id"));
-        const json_t *context = json_object_get(model, "max_model_len");
+        const json_t *context = json_object_get(json_object_get(model, "meta"), "n_ctx");
         char name[256];
         size_t len = id ? strnlen(id, sizeof(name)) : 0;
         len = client->terminal.out_tty && id ? terminal_clean(id, len, name)

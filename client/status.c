@@ -17,15 +17,6 @@ static const struct {
     {"model", "model"},
     {"detail", "because"},
     {"progress", "loaded"},
-    {"requests_active", "active requests"},
-    {"requests_waiting", "waiting requests"},
-};
-
-// What of /metrics is shown.
-static const struct {
-    const char *name, *label;
-} metric_rows[] = {
-    {"expertd_requests", "requests"},
 };
 
 static void status_line(const struct client *client, const char *label, const char *value)
@@ -34,9 +25,9 @@ static void status_line(const struct client *client, const char *label, const ch
     size_t len = strnlen(value, sizeof(clean));
     len = terminal_clean(value, len, clean);
     if (client->terminal.out_tty)
-        printf("%-18s %.*s\n", label, (int)len, clean);
+        printf("%-12s %.*s\n", label, (int)len, clean);
     else
-        printf("%-18s %s\n", label, value);
+        printf("%-12s %s\n", label, value);
 }
 
 static void status_health(const struct client *client, const json_t *health)
@@ -52,16 +43,51 @@ static void status_health(const struct client *client, const json_t *health)
     }
 }
 
+// status_number returns the metric's sum, 0 if the daemon has none of that name.
+static double status_number(const char *text, const char *name, const char *labels)
+{
+    double value = metrics_sum(text, name, labels);
+    return isnan(value) ? 0 : value;
+}
+
 static void status_metrics(const struct client *client, const char *text)
 {
-    for (size_t i = 0; i < sizeof(metric_rows) / sizeof(metric_rows[0]); i++) {
-        double value = metrics_sum(text, metric_rows[i].name);
-        char number[32];
-        if (isnan(value))
-            continue;
-        snprintf(number, sizeof(number), "%.12g", value);
-        status_line(client, metric_rows[i].label, number);
+    char line[256];
+    double steps = status_number(text, "expertd_step", NULL);
+    double host_us = status_number(text, "expertd_step_host_us", NULL);
+    double step_us = host_us + status_number(text, "expertd_step_wait_us", NULL);
+    double drafts = status_number(text, "expertd_draft_token", NULL);
+
+    snprintf(line, sizeof(line), "%.0f running, %.0f waiting",
+             status_number(text, "expertd_sequence_running", NULL),
+             status_number(text, "expertd_sequence_waiting", NULL));
+    status_line(client, "answers", line);
+    snprintf(line, sizeof(line), "%.0f complete, %.0f cut at a limit, %.0f cancelled, %.0f failed",
+             status_number(text, "expertd_request_finished", "reason=\"stop\""),
+             status_number(text, "expertd_request_finished", "reason=\"length\""),
+             status_number(text, "expertd_request_finished", "reason=\"cancelled\""),
+             status_number(text, "expertd_request_finished", "reason=\"failed\""));
+    status_line(client, "ended", line);
+    snprintf(line, sizeof(line), "%.0f of prompts, %.0f of prompts from cache, %.0f generated",
+             status_number(text, "expertd_prompt_token_computed", NULL),
+             status_number(text, "expertd_prompt_token_cached", NULL),
+             status_number(text, "expertd_generated_token", NULL));
+    status_line(client, "tokens", line);
+    if (drafts > 0) {
+        snprintf(line, sizeof(line), "%.0f, %.1f %% right", drafts,
+                 100 * status_number(text, "expertd_draft_token_accepted", NULL) / drafts);
+        status_line(client, "drafts", line);
     }
+    if (steps > 0 && step_us > 0) {
+        snprintf(line, sizeof(line), "%.0f of %.2f ms each, %.1f %% of that on the host", steps,
+                 step_us / steps / 1e3, 100 * host_us / step_us);
+        status_line(client, "steps", line);
+    }
+    snprintf(line, sizeof(line), "%.0f tokens free",
+             status_number(text, "expertd_kv_token_free", NULL));
+    status_line(client, "KV memory", line);
+    snprintf(line, sizeof(line), "%.0f", status_number(text, "expertd_connection", NULL));
+    status_line(client, "connections", line);
 }
 
 // status_metrics_json makes an object of name{labels} -> value.

@@ -89,7 +89,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     CHECK(text);
     memcpy(text, data, size);
     text[size] = '\0';
-    metrics_sum(text, "expertd_requests");
+    metrics_sum(text, "expertd_requests", "route=\"chat\"");
     free(text);
     return 0;
 }

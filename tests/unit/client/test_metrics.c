@@ -34,11 +34,14 @@ int main(void)
         }
     }
     CHECK(n == 6);
-    CHECK(metrics_sum(text, "expertd_x") == 3);
-    CHECK(metrics_sum(text, "expertd_y") == 1004.5);
-    CHECK(isinf(metrics_sum(text, "expertd_z")));
-    CHECK(metrics_sum(text, "expertd_last") == 7);
-    CHECK(isnan(metrics_sum(text, "expertd")));
-    CHECK(isnan(metrics_sum("", "expertd_x")));
+    CHECK(metrics_sum(text, "expertd_x", NULL) == 3);
+    CHECK(metrics_sum(text, "expertd_y", NULL) == 1004.5);
+    CHECK(metrics_sum(text, "expertd_y", "route=\"chat\",status=\"200\"") == 4.5);
+    CHECK(isnan(metrics_sum(text, "expertd_y", "route=\"chat\"")));
+    CHECK(isnan(metrics_sum(text, "expertd_x", "route=\"chat\"")));
+    CHECK(isinf(metrics_sum(text, "expertd_z", NULL)));
+    CHECK(metrics_sum(text, "expertd_last", NULL) == 7);
+    CHECK(isnan(metrics_sum(text, "expertd", NULL)));
+    CHECK(isnan(metrics_sum("", "expertd_x", NULL)));
     return 0;
 }
