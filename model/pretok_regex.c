@@ -11,8 +11,11 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define DIFFERENCES_MAX 16u // each looks at all of Unicode, some ten milliseconds
+
 struct translation {
     const char *at; // the rest of the input
+    uint32_t differences_n;
     FILE *out;
     struct fault *fault;
 };
@@ -94,41 +97,63 @@ static const char *class_intersection(const char *open)
 
 static int copy_class(struct translation *t);
 
-// Writes \x{first}-\x{last} for every run of characters that the expression matches.
-static int write_runs(const char *pattern, FILE *out)
+#define SCALARS_BYTES (128u + 1920u * 2u + 61440u * 3u + 1048576u * 4u) // all of Unicode in UTF-8
+
+// Writes every Unicode character, in order.
+static char *all_characters(void)
 {
-    int code, err = -ENOTSUP;
+    char *text = malloc(SCALARS_BYTES), *at = text;
+
+    for (uint32_t c = 0; text && c <= 0x10ffff; c++)
+        if (c < 0xd800 || c > 0xdfff)
+            at += utf8_put(c, at);
+    return text;
+}
+
+// Writes \x{first}-\x{last} for every run of characters that the expression, which matches one
+// character, finds in text.
+static int write_matches(const pcre2_code *re, const char *text, FILE *out)
+{
+    uint32_t first = 1, last = 0; // none yet
+    pcre2_match_data *match = pcre2_match_data_create(1, NULL);
+    if (!match)
+        return -ENOMEM;
+
+    size_t *ovector = pcre2_get_ovector_pointer(match);
+    for (size_t at = 0;
+         pcre2_match(re, (PCRE2_SPTR)text, SCALARS_BYTES, at, PCRE2_NO_UTF_CHECK, match, NULL) >= 0;
+         at = ovector[1]) {
+        const unsigned char *p = (const unsigned char *)text + ovector[0];
+        uint32_t c = utf8_get(&p);
+        if (c != last + 1 || first > last) {
+            if (first <= last)
+                fprintf(out, "\\x{%x}-\\x{%x}", first, last);
+            first = c;
+        }
+        last = c;
+    }
+    if (first <= last)
+        fprintf(out, "\\x{%x}-\\x{%x}", first, last);
+    pcre2_match_data_free(match);
+    return 0;
+}
+
+static int write_runs(const char *pattern, FILE *out, struct fault *fault)
+{
+    int code, err = -ENOMEM;
     PCRE2_SIZE offset;
-    uint32_t first = 0;
-    bool inside = false;
-    pcre2_match_data *match = NULL;
 
     pcre2_code *re = pcre2_compile((PCRE2_SPTR)pattern, PCRE2_ZERO_TERMINATED,
-                                   PCRE2_UTF | PCRE2_UCP | PCRE2_ANCHORED, &code, &offset, NULL);
+                                   PCRE2_UTF | PCRE2_UCP, &code, &offset, NULL);
     if (!re)
-        return err;
+        return fault_set(fault, EINVAL, "an expression has a class that does not compile");
     pcre2_jit_compile(re, PCRE2_JIT_COMPLETE); // without it the same, slower
-    match = pcre2_match_data_create(1, NULL);
-    if (!match) {
-        pcre2_code_free(re);
-        return -ENOMEM;
-    }
-    for (uint32_t c = 0; c <= 0x110000; c++) {
-        bool hit = false;
-        if (c < 0xd800 || (c > 0xdfff && c <= 0x10ffff)) {
-            char text[4];
-            uint32_t len = utf8_put(c, text);
-            hit = pcre2_match(re, (PCRE2_SPTR)text, len, 0, PCRE2_NO_UTF_CHECK, match, NULL) >= 0;
-        }
-        if (hit && !inside)
-            first = c;
-        if (!hit && inside)
-            fprintf(out, "\\x{%x}-\\x{%x}", first, c - 1);
-        inside = hit;
-    }
-    pcre2_match_data_free(match);
+    char *text = all_characters();
+    if (text)
+        err = write_matches(re, text, out);
+    free(text);
     pcre2_code_free(re);
-    return 0;
+    return err ? fault_set(fault, -err, "no memory for an expression") : 0;
 }
 
 // [X&&[^Y]]: PCRE2 has no intersection.  (?![Y])[X] would mean the same, but a repeat of it
@@ -141,6 +166,9 @@ static int copy_difference(struct translation *t, const char *both)
     int err = -ENOMEM;
 
     const char *not_open = both + 2;
+    if (t->differences_n++ == DIFFERENCES_MAX)
+        return fault_set(t->fault, ENOTSUP, "an expression uses && more than %u times",
+                         DIFFERENCES_MAX);
     if (strncmp(not_open, "[^", 2) != 0 || t->at[1] == '^')
         return fault_set(t->fault, ENOTSUP,
                          "an expression uses && in a class other than as [x&&[^y]]");
@@ -171,7 +199,7 @@ static int copy_difference(struct translation *t, const char *both)
         err = fault_set(t->fault, ENOTSUP, "an expression uses && twice in a class");
     if (!err) {
         fputc('[', t->out);
-        err = write_runs(test, t->out);
+        err = write_runs(test, t->out, t->fault);
         fputc(']', t->out);
         t->at = rest + 1;
     }

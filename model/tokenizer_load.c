@@ -236,33 +236,38 @@ static int load_config(const char *dir, json_t **ret, struct fault *fault)
     return -EINVAL;
 }
 
+int tokenizer_load_text(struct tokenizer *tok, const char *text, size_t len, bool tiktoken,
+                        const json_t *config, struct fault *fault)
+{
+    if (bpe_create(&tok->bpe))
+        return fault_set(fault, ENOMEM, "no memory for the tokenizer");
+    tok->bos = tok->eos = TOKEN_NONE;
+    int err = tiktoken ? tokenizer_load_tiktoken(tok, text, len, config, fault)
+                       : tokenizer_load_json(tok, text, len, fault);
+    return err ? err : added_finish(tok, fault);
+}
+
 static int load_vocabulary(const char *dir, struct tokenizer *tok, const json_t *config,
                            struct fault *fault)
 {
-    const char *name = "tokenizer.json";
+    static const char *const names[] = {"tokenizer.json", "tiktoken.model"};
     char *text = NULL;
-    size_t len = 0;
+    size_t len = 0, which = 0;
 
-    int err = read_file(dir, name, &text, &len, fault);
-    if (err == -ENOENT) {
-        name = "tiktoken.model";
-        err = read_file(dir, name, &text, &len, fault);
-        if (err == -ENOENT)
-            return fault_set(fault, ENOENT,
-                             "%s has neither tokenizer.json nor tiktoken.model: without one of "
-                             "them text cannot become tokens",
-                             dir);
-        if (!err)
-            err = tokenizer_load_tiktoken(tok, text, len, config, fault);
-    } else if (!err) {
-        err = tokenizer_load_json(tok, text, len, fault);
-    }
-    bool opened = text != NULL;
+    int err = read_file(dir, names[which], &text, &len, fault);
+    if (err == -ENOENT)
+        err = read_file(dir, names[++which], &text, &len, fault);
+    if (err == -ENOENT)
+        return fault_set(fault, ENOENT,
+                         "%s has neither tokenizer.json nor tiktoken.model: without one of them "
+                         "text cannot become tokens",
+                         dir);
+    if (err)
+        return err;
+    err = tokenizer_load_text(tok, text, len, which == 1, config, fault);
     free(text);
-    if (!err)
-        err = added_finish(tok, fault);
-    if (err && opened)
-        fault_prefix(fault, "%s/%s", dir, name);
+    if (err)
+        fault_prefix(fault, "%s/%s", dir, names[which]);
     return err;
 }
 
@@ -271,8 +276,6 @@ int tokenizer_load(const char *dir, struct tokenizer *tok, struct fault *fault)
     json_t *config = NULL;
 
     int err = load_config(dir, &config, fault);
-    if (!err && bpe_create(&tok->bpe))
-        err = fault_set(fault, ENOMEM, "no memory for the tokenizer");
     if (!err)
         err = load_vocabulary(dir, tok, config, fault);
     if (!err)

@@ -31,6 +31,11 @@ struct tokenizer {
 // tokenizer_load fills a zeroed tokenizer from DIR.  The caller frees it, also on failure.
 int tokenizer_load(const char *dir, struct tokenizer *tok, struct fault *fault);
 
+// tokenizer_load_text fills all but what tokenizer_config.json says, from the text of a
+// tokenizer.json or (tiktoken) a tiktoken.model.
+int tokenizer_load_text(struct tokenizer *tok, const char *text, size_t len, bool tiktoken,
+                        const json_t *config, struct fault *fault);
+
 // tokenizer_load_json and tokenizer_load_tiktoken fill the vocabulary from the text of one file.
 // config: the parsed tokenizer_config.json.
 int tokenizer_load_json(struct tokenizer *tok, const char *text, size_t len, struct fault *fault);

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
-// bench_tokenizer: how fast a tokenizer opens, encodes and decodes; one JSON object a line.
+// bench-tokenizer: how fast a tokenizer opens, encodes and decodes; one JSON object a line.
 //
-//     bench_tokenizer DIR [FILE...]
+//     bench-tokenizer DIR [FILE...]
 //
 // DIR holds tokenizer.json.  The mixed text is composed here (prose, code, numbers, CJK, other
 // scripts) unless files are named.  The other rows are inputs made to be slow; their value for ten
@@ -102,7 +102,7 @@ static double encode_seconds(struct bench *b, const char *text, size_t len, unsi
         b->list.n = 0;
         uint64_t start = clock_us();
         if (tokenizer_encode(b->tok, b->scratch, text, len, false, &b->list, &fault)) {
-            fprintf(stderr, "bench_tokenizer: %s\n", fault.text);
+            fprintf(stderr, "bench-tokenizer: %s\n", fault.text);
             return -1;
         }
         double s = (double)(clock_us() - start) / 1e6;
@@ -187,7 +187,7 @@ static int bench_open(struct bench *b, const char *dir)
 
     uint64_t start = clock_us();
     if (tokenizer_open(dir, &b->tok, &fault)) {
-        fprintf(stderr, "bench_tokenizer: %s\n", fault.text);
+        fprintf(stderr, "bench-tokenizer: %s\n", fault.text);
         return 1;
     }
     double ms = (double)(clock_us() - start) / 1e3;
@@ -203,7 +203,7 @@ int main(int argc, char **argv)
     int rc;
 
     if (argc < 2) {
-        fprintf(stderr, "usage: bench_tokenizer DIR [FILE...]\n");
+        fprintf(stderr, "usage: bench-tokenizer DIR [FILE...]\n");
         return 2;
     }
     rc = bench_open(&b, argv[1]);
