@@ -45,6 +45,7 @@ struct conn {
     bool eof_told;
     bool evictable;
     uint64_t active_us;   // last byte in or out
+    uint64_t sent;        // bytes that the kernel took
     uint64_t deadline_us; // 0: none
     char *in;             // [SOCK_INPUT_BYTES]
     size_t in_n;
@@ -200,6 +201,7 @@ int sock_send(struct sock *s, uint32_t i, const void *bytes, size_t n)
             return -EPIPE;
         }
         done = (size_t)sent;
+        c->sent += done;
         if (done > 0)
             c->active_us = clock_us();
     }
@@ -213,6 +215,11 @@ int sock_send(struct sock *s, uint32_t i, const void *bytes, size_t n)
 size_t sock_unsent(const struct sock *s, uint32_t i)
 {
     return s->conns[i].out_n - s->conns[i].out_at;
+}
+
+uint64_t sock_sent(const struct sock *s, uint32_t i)
+{
+    return s->conns[i].sent;
 }
 
 void sock_resume(struct sock *s, uint32_t i)
@@ -308,6 +315,7 @@ static void conn_flush(struct sock *s, uint32_t i)
         return;
     }
     c->out_at += (size_t)sent;
+    c->sent += (uint64_t)sent;
     if (sent > 0)
         c->active_us = clock_us();
     if (c->out_at < c->out_n)

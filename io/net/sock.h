@@ -60,6 +60,9 @@ void sock_poll(struct sock *sock, int timeout_ms);
 // closed then: bytes are missing).
 int sock_send(struct sock *sock, uint32_t conn, const void *bytes, size_t n);
 size_t sock_unsent(const struct sock *sock, uint32_t conn);
+// sock_sent returns how many bytes the kernel took so far: it stands still when the peer does not
+// read.
+uint64_t sock_sent(const struct sock *sock, uint32_t conn);
 
 // sock_resume has `received` called again with what is there, soon.
 void sock_resume(struct sock *sock, uint32_t conn);

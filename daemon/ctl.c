@@ -1,0 +1,294 @@
+// SPDX-License-Identifier: MIT
+#include "daemon/ctl.h"
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "config.h"
+#include "daemon/notify.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/signalfd.h>
+#include <unistd.h>
+
+#define STATUS_EVERY_US 2000000u    // STATUS= lines while loading
+#define EXTEND_US       60000000ull // asked for at each of them while bytes arrive
+
+int conf_source_read(const struct conf_source *source, struct conf *ret, struct fault *fault)
+{
+    struct conf conf;
+    conf_defaults(&conf);
+    int err = 0;
+    if (source->file_required || access(source->file, F_OK) == 0)
+        err = conf_load(&conf, source->file, fault);
+    for (uint32_t i = 0; i < source->sets_n && err == 0; i++)
+        err = conf_set(&conf, source->sets[i], fault);
+    if (err == 0)
+        err = conf_check(&conf, fault);
+    if (err == 0)
+        *ret = conf;
+    return err;
+}
+
+struct ctl {
+    struct topology *t;
+    const struct conf_source *source;
+    struct conf *conf;
+    int signals; // signalfd
+    uint64_t start_us;
+    uint64_t watchdog_us; // 0: none
+    uint64_t watchdog_next_us, status_next_us;
+    uint64_t load_seen; // load_done when it was told last
+    uint32_t beat_seen; // step_beat at the last ping
+    bool ready, draining;
+};
+
+enum verdict { GO_ON, STOP_OK, STOP_FAILED };
+
+static void lines_log(const char *what, const char *text)
+{
+    while (*text) {
+        size_t len = strcspn(text, "\n");
+        log_info("%s: %.*s", what, (int)len, text);
+        text += len + (text[len] == '\n');
+    }
+}
+
+static void ready_tell(struct ctl *c)
+{
+    const struct topology *t = c->t;
+    c->ready = true;
+    lines_log("plan", t->plan);
+    log_info("ready after %.1f s: %s on %s, context %u, %u KV tokens%s",
+             (double)(clock_us() - c->start_us) / 1e6, t->served.name, t->device_name,
+             t->served.context_max, t->kv_tokens, t->mtp ? ", drafting with MTP" : "");
+    notify_send("READY=1\nSTATUS=Serving %s on %s", t->served.name, t->device_name);
+}
+
+// model_watch looks at what step has come to.
+static enum verdict model_watch(struct ctl *c)
+{
+    struct topology *t = c->t;
+    int state = atomic_load_explicit(&t->model_state, memory_order_acquire);
+    if (state == MODEL_FAILED) {
+        log_error("%s", t->fault.text);
+        return STOP_FAILED;
+    }
+    if (atomic_load_explicit(&t->tok_failed, memory_order_acquire) ||
+        atomic_load_explicit(&t->sock_failed, memory_order_acquire))
+        return STOP_FAILED; // they said why
+    if (state == MODEL_READY && !c->ready)
+        ready_tell(c);
+    if (c->draining && atomic_load_explicit(&t->drained, memory_order_acquire))
+        return STOP_OK;
+    return GO_ON;
+}
+
+static void status_tell(struct ctl *c, uint64_t now_us)
+{
+    if (c->ready || now_us < c->status_next_us)
+        return;
+    c->status_next_us = now_us + STATUS_EVERY_US;
+    uint64_t done = atomic_load_explicit(&c->t->load_done, memory_order_relaxed);
+    uint64_t total = atomic_load_explicit(&c->t->load_total, memory_order_relaxed);
+    unsigned percent = total > 0 ? (unsigned)((double)done / (double)total * 100.0) : 0;
+    if (done != c->load_seen)
+        notify_send("STATUS=Loading %s: %u %%\nEXTEND_TIMEOUT_USEC=%llu", c->t->served.name,
+                    percent, EXTEND_US);
+    c->load_seen = done;
+}
+
+// watchdog_ping tells systemd that we live, unless step has work and stands still.
+static void watchdog_ping(struct ctl *c, uint64_t now_us)
+{
+    if (c->watchdog_us == 0 || now_us < c->watchdog_next_us)
+        return;
+    c->watchdog_next_us = now_us + c->watchdog_us;
+    uint32_t beat = atomic_load_explicit(&c->t->step_beat, memory_order_relaxed);
+    bool idle = atomic_load_explicit(&c->t->step_idle, memory_order_relaxed);
+    if (idle || beat != c->beat_seen)
+        notify_send("WATCHDOG=1");
+    else
+        log_warning("the model has made no step for %.0f s", (double)c->watchdog_us / 1e6);
+    c->beat_seen = beat;
+}
+
+static void reload_told(const struct conf_opt *opt)
+{
+    log_warning("[%s] %s has changed; that takes effect after a restart", opt->section, opt->key);
+}
+
+static void reload(struct ctl *c)
+{
+    struct conf fresh;
+    struct fault fault = {0};
+    notify_send("RELOADING=1");
+    if (conf_source_read(c->source, &fresh, &fault) != 0) {
+        log_error("reload: %s; the old configuration stays", fault.text);
+    } else {
+        uint32_t changed = conf_reload(c->conf, &fresh, reload_told);
+        live_set(&c->t->live, c->conf);
+        log_level_set((enum log_level)c->conf->log_level);
+        log_info("reloaded: %u options changed", changed);
+    }
+    if (c->ready)
+        notify_send("READY=1");
+}
+
+static enum verdict terminate(struct ctl *c, const char *name)
+{
+    struct topology *t = c->t;
+    notify_send("STOPPING=1\nSTATUS=Finishing the answers that run");
+    if (!c->ready || c->draining) {
+        // Nothing to finish yet, or asked twice: loading and steps cannot be interrupted.
+        log_info("%s: stopping at once", name);
+        for (uint32_t i = 0; i < t->listeners_n; i++)
+            listener_close(&t->listeners[i]);
+        _exit(EXIT_SUCCESS);
+    }
+    log_info("%s: finishing what runs, taking no new requests; once more stops at once", name);
+    c->draining = true;
+    atomic_store_explicit(&t->draining, true, memory_order_release);
+    wake_signal(t->wake_sock);
+    return GO_ON;
+}
+
+static enum verdict signals_take(struct ctl *c)
+{
+    struct signalfd_siginfo info;
+    enum verdict verdict = GO_ON;
+    while (read(c->signals, &info, sizeof(info)) == (ssize_t)sizeof(info)) {
+        if (info.ssi_signo == SIGHUP) {
+            reload(c);
+        } else if (info.ssi_signo == SIGUSR1) {
+            atomic_store_explicit(&c->t->summary, true, memory_order_release);
+            wake_signal(c->t->wake_sock);
+        } else {
+            verdict = terminate(c, info.ssi_signo == SIGTERM ? "SIGTERM" : "SIGINT");
+        }
+    }
+    return verdict;
+}
+
+// next_timeout_ms: how long ctl may sleep.
+static int next_timeout_ms(const struct ctl *c, uint64_t now_us)
+{
+    uint64_t at_us = UINT64_MAX;
+    if (c->watchdog_us > 0)
+        at_us = c->watchdog_next_us;
+    if (!c->ready && c->status_next_us < at_us)
+        at_us = c->status_next_us;
+    if (at_us == UINT64_MAX)
+        return -1;
+    return at_us <= now_us ? 0 : (int)((at_us - now_us + 999) / 1000);
+}
+
+static enum verdict loop_once(struct ctl *c)
+{
+    struct pollfd fds[] = {{.fd = c->signals, .events = POLLIN},
+                           {.fd = c->t->wake_ctl, .events = POLLIN}};
+    poll(fds, 2, next_timeout_ms(c, clock_us()));
+    if (fds[1].revents & POLLIN)
+        wake_clear(c->t->wake_ctl);
+    enum verdict verdict = model_watch(c);
+    if (verdict == GO_ON)
+        verdict = signals_take(c);
+    uint64_t now_us = clock_us();
+    status_tell(c, now_us);
+    watchdog_ping(c, now_us);
+    return verdict;
+}
+
+static int signals_open(void)
+{
+    sigset_t set;
+    sigemptyset(&set);
+    sigaddset(&set, SIGTERM);
+    sigaddset(&set, SIGINT);
+    sigaddset(&set, SIGHUP);
+    sigaddset(&set, SIGUSR1);
+    // Blocked before any thread is made, so that all of them inherit it.
+    if (pthread_sigmask(SIG_BLOCK, &set, NULL) != 0)
+        return -EINVAL;
+    signal(SIGPIPE, SIG_IGN); // somebody's stderr may be a pipe that closes
+    int fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+    return fd < 0 ? -errno : fd;
+}
+
+// The threads, one row each; topology.h says what they own.
+static const struct thread_row {
+    const char *name;
+    void *(*body)(void *arg);
+} thread_rows[] = {
+    {"expertd-sock", sock_thread},
+    {"expertd-tok", tok_thread},
+    {"expertd-step", step_thread},
+};
+#define THREADS (sizeof(thread_rows) / sizeof(thread_rows[0]))
+
+static int threads_start(struct topology *t, pthread_t threads[THREADS], uint32_t *ret_n)
+{
+    for (*ret_n = 0; *ret_n < THREADS; (*ret_n)++) {
+        int err = pthread_create(&threads[*ret_n], NULL, thread_rows[*ret_n].body, t);
+        if (err != 0)
+            return -err;
+        pthread_setname_np(threads[*ret_n], thread_rows[*ret_n].name);
+    }
+    return 0;
+}
+
+static void threads_stop(struct topology *t, const pthread_t threads[THREADS], uint32_t n)
+{
+    atomic_store_explicit(&t->stopping, true, memory_order_release);
+    wake_signal(t->wake_sock);
+    wake_signal(t->wake_tok);
+    wake_signal(t->wake_step);
+    for (uint32_t i = 0; i < n; i++)
+        pthread_join(threads[i], NULL);
+}
+
+static void start_log(struct topology *t)
+{
+    char plan[2048];
+    log_info("expertd %s: model %s from %s", EXPERTD_VERSION, t->served.name,
+             checkpoint_dir(t->served.checkpoint));
+    for (uint32_t i = 0; i < t->listeners_n; i++)
+        log_info("listening on %s", t->listeners[i].name);
+    topology_plan_text(t, plan, sizeof(plan));
+    lines_log("plan", plan);
+}
+
+int ctl_run(struct topology *t, const struct conf_source *source, struct conf *conf)
+{
+    struct ctl c = {.t = t,
+                    .source = source,
+                    .conf = conf,
+                    .start_us = clock_us(),
+                    .watchdog_us = notify_watchdog_us()};
+    c.signals = signals_open();
+    if (c.signals < 0) {
+        log_error("signals: %s", strerror(-c.signals));
+        return EXIT_FAILURE;
+    }
+    start_log(t);
+
+    pthread_t threads[THREADS];
+    uint32_t threads_n;
+    enum verdict verdict = GO_ON;
+    int err = threads_start(t, threads, &threads_n);
+    if (err != 0) {
+        log_error("threads: %s", strerror(-err));
+        verdict = STOP_FAILED;
+    }
+    while (verdict == GO_ON)
+        verdict = loop_once(&c);
+    notify_send("STOPPING=1");
+    threads_stop(t, threads, threads_n);
+    close(c.signals);
+    log_info("stopped");
+    return verdict == STOP_OK ? EXIT_SUCCESS : EXIT_FAILURE;
+}

@@ -1,0 +1,262 @@
+// SPDX-License-Identifier: MIT
+// main: command line, configuration, listeners, model files, threads; then ctl's loop until the
+// end. Exit status: 0 asked to stop, 1 start-up or the device failed, 2 wrong usage or
+// configuration.
+#include "base/log.h"
+#include "config.h"
+#include "daemon/ctl.h"
+#include "daemon/notify.h"
+#include "vk/device.h"
+
+#include <errno.h>
+#include <getopt.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define EXIT_USAGE        2
+#define LISTEN_FDS_FIRST  3   // sd_listen_fds(3)
+#define FDS_BESIDE_CONNS  64u // log, epoll, eventfds, device, shards
+#define CONF_FILE_DEFAULT EXPERTD_SYSCONFDIR "/expertd/expertd.conf"
+
+enum option_id { // those without a letter
+    OPTION_CONFIG = 256,
+    OPTION_CHECK_CONFIG,
+    OPTION_MODEL,
+    OPTION_SOCKET,
+    OPTION_SET,
+    OPTION_PRINT_CONFIG,
+    OPTION_PRINT_CONFIG_MAN,
+    OPTION_VERSION,
+    OPTION_HELP,
+};
+
+static const struct option options[] = {
+    {"config", required_argument, NULL, OPTION_CONFIG},
+    {"check-config", no_argument, NULL, OPTION_CHECK_CONFIG},
+    {"model", required_argument, NULL, OPTION_MODEL},
+    {"socket", required_argument, NULL, OPTION_SOCKET},
+    {"set", required_argument, NULL, OPTION_SET},
+    {"print-config", no_argument, NULL, OPTION_PRINT_CONFIG},
+    {"print-config-man", no_argument, NULL, OPTION_PRINT_CONFIG_MAN},
+    {"version", no_argument, NULL, OPTION_VERSION},
+    {"help", no_argument, NULL, OPTION_HELP},
+    {NULL, 0, NULL, 0},
+};
+
+static void help_print(void)
+{
+    printf("usage: expertd [--config FILE] [--check-config] [--model DIR] [--socket PATH]\n"
+           "               [--set section.key=value]...\n"
+           "       expertd --print-config | --print-config-man | --version | --help\n"
+           "\n"
+           "Serves a DeepSeek-V3 language model over HTTP on a Unix socket.  Without --config it\n"
+           "reads %s if that exists.\n"
+           "\n"
+           "Options of the configuration, with their defaults:\n\n",
+           CONF_FILE_DEFAULT);
+    conf_print_help(stdout);
+    printf("\nSizes take K M G T, times take us ms s min.  See expertd(8) and expertd.conf(5).\n");
+}
+
+// args_parse fills in how the configuration is to be read.  Returns -1 to go on, or an exit status.
+static int args_parse(int argc, char **argv, struct conf_source *source, bool *ret_check)
+{
+    char *text;
+    int c;
+    while ((c = getopt_long(argc, argv, "", options, NULL)) != -1) {
+        switch (c) {
+        case OPTION_CONFIG:
+            source->file = optarg;
+            source->file_required = true;
+            break;
+        case OPTION_CHECK_CONFIG:
+            *ret_check = true;
+            break;
+        case OPTION_MODEL:
+        case OPTION_SOCKET:
+            if (asprintf(&text, "%s=%s", c == OPTION_MODEL ? "model.path" : "listen.socket",
+                         optarg) < 0)
+                return EXIT_FAILURE;
+            source->sets[source->sets_n++] = text;
+            break;
+        case OPTION_SET:
+            source->sets[source->sets_n++] = optarg;
+            break;
+        case OPTION_PRINT_CONFIG:
+            conf_print_file(stdout);
+            return EXIT_SUCCESS;
+        case OPTION_PRINT_CONFIG_MAN:
+            conf_print_man(stdout);
+            return EXIT_SUCCESS;
+        case OPTION_VERSION:
+            printf("expertd %s\n", EXPERTD_VERSION);
+            return EXIT_SUCCESS;
+        case OPTION_HELP:
+            help_print();
+            return EXIT_SUCCESS;
+        default:
+            fprintf(stderr, "Try: expertd --help\n"); // getopt has said what is wrong
+            return EXIT_USAGE;
+        }
+    }
+    if (optind < argc) {
+        fprintf(stderr, "expertd: %s: not understood\nTry: expertd --help\n", argv[optind]);
+        return EXIT_USAGE;
+    }
+    return -1;
+}
+
+// fds_raise makes sure that every connection can have an fd.
+static int fds_raise(const struct conf *conf, struct fault *fault)
+{
+    struct rlimit limit;
+    rlim_t need = conf->limits_connections_max + FDS_BESIDE_CONNS;
+    if (getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur >= need)
+        return 0;
+    limit.rlim_cur = need;
+    if (need > limit.rlim_max || setrlimit(RLIMIT_NOFILE, &limit) != 0)
+        return fault_set(fault, EMFILE,
+                         "[limits] connections_max = %u needs %llu open files; raise LimitNOFILE, "
+                         "or make it smaller",
+                         conf->limits_connections_max, (unsigned long long)need);
+    return 0;
+}
+
+// listeners_open opens what the config says, or takes what systemd opened.
+static int listeners_open(struct topology *t, struct fault *fault)
+{
+    int adopted = notify_listen_fds();
+    if (adopted > (int)SOCK_LISTENERS_MAX)
+        return fault_set(fault, E2BIG, "systemd passed %d sockets; at most %u are served", adopted,
+                         SOCK_LISTENERS_MAX);
+    int err = 0;
+    for (int i = 0; i < adopted && err == 0; i++) {
+        err = listener_adopt(LISTEN_FDS_FIRST + i, &t->listeners[t->listeners_n], fault);
+        t->listeners_n += err == 0;
+    }
+    if (adopted > 0)
+        return err;
+    if (t->conf.listen_socket[0]) {
+        err = listener_open_unix(t->conf.listen_socket, t->conf.listen_socket_mode,
+                                 &t->listeners[t->listeners_n], fault);
+        t->listeners_n += err == 0;
+    }
+    if (err == 0 && t->conf.listen_loopback[0]) {
+        err = listener_open_loopback(t->conf.listen_loopback, &t->listeners[t->listeners_n], fault);
+        t->listeners_n += err == 0;
+    }
+    return err;
+}
+
+// memory_resolve turns a percentage into bytes of the device's memory.
+static int memory_resolve(struct topology *t, struct fault *fault)
+{
+    const struct conf_size *memory = &t->conf.device_memory;
+    t->memory_max = memory->bytes;
+    if (memory->percent == 0)
+        return 0;
+    struct vk_limits limits;
+    int err = vk_device_probe(t->conf.device_select, &limits, fault);
+    if (err == 0)
+        t->memory_max = limits.memory_bytes / 100 * memory->percent;
+    return err;
+}
+
+// cache_resolve finds the file of the pipeline cache and makes its directory; without one, shaders
+// are compiled at every start.
+static void cache_resolve(struct topology *t)
+{
+    const char *wanted = t->conf.device_pipeline_cache;
+    if (strcmp(wanted, "off") == 0 || wanted[0] == '\0')
+        return;
+    if (strcmp(wanted, "auto") != 0) {
+        snprintf(t->pipeline_cache, sizeof(t->pipeline_cache), "%s", wanted);
+        return;
+    }
+    const char *service = getenv("CACHE_DIRECTORY"), *xdg = getenv("XDG_CACHE_HOME");
+    const char *home = getenv("HOME");
+    char dir[200];
+    int len;
+    if (service && service[0] == '/')
+        len = snprintf(dir, sizeof(dir), "%.*s", (int)strcspn(service, ":"), service);
+    else if (xdg && xdg[0] == '/')
+        len = snprintf(dir, sizeof(dir), "%s/expertd", xdg);
+    else if (home && home[0] == '/')
+        len = snprintf(dir, sizeof(dir), "%s/.cache/expertd", home);
+    else
+        return;
+    if (len < 0 || (size_t)len >= sizeof(dir))
+        return;
+    for (char *slash = dir; (slash = strchr(slash + 1, '/'));) {
+        *slash = '\0';
+        mkdir(dir, 0700); // most are there; what cannot be made shows below
+        *slash = '/';
+    }
+    if (mkdir(dir, 0700) != 0 && errno != EEXIST) {
+        log_info("%s: %s; compiled shaders are not kept", dir, strerror(errno));
+        return;
+    }
+    snprintf(t->pipeline_cache, sizeof(t->pipeline_cache), "%s/pipelines", dir);
+}
+
+// start does what can fail before the threads run.
+static int start(const struct conf *conf, struct topology **ret, struct fault *fault)
+{
+    struct topology *t = NULL;
+    int err = fds_raise(conf, fault);
+    if (err != 0)
+        return err;
+    err = topology_create(conf, &t, fault);
+    if (err != 0)
+        return err;
+    err = listeners_open(t, fault);
+    if (err == 0)
+        err = served_open(conf, &t->served, fault);
+    if (err == 0)
+        err = memory_resolve(t, fault);
+    if (err != 0) {
+        topology_destroy(&t);
+        return err;
+    }
+    cache_resolve(t);
+    // auto: off until it is measured to gain on the device at hand (doc/measurements.md).
+    t->mtp = conf->model_mtp == CONF_MTP_ON;
+    *ret = t;
+    return 0;
+}
+
+int main(int argc, char **argv)
+{
+    struct conf_source source = {.file = CONF_FILE_DEFAULT};
+    struct fault fault = {0};
+    struct conf conf;
+    bool check = false;
+    source.sets = calloc((size_t)argc + 1, sizeof(*source.sets));
+    if (!source.sets)
+        return EXIT_FAILURE;
+    int status = args_parse(argc, argv, &source, &check);
+    if (status >= 0)
+        return status;
+
+    umask(0077);
+    if (conf_source_read(&source, &conf, &fault) != 0) {
+        log_error("%s", fault.text);
+        return EXIT_USAGE;
+    }
+    if (check)
+        return EXIT_SUCCESS;
+    log_level_set((enum log_level)conf.log_level);
+
+    struct topology *t = NULL;
+    if (start(&conf, &t, &fault) != 0) {
+        log_error("%s", fault.text);
+        return EXIT_FAILURE;
+    }
+    status = ctl_run(t, &source, &conf);
+    topology_destroy(&t);
+    return status;
+}

@@ -1,0 +1,50 @@
+// SPDX-License-Identifier: MIT
+#include "daemon/metrics.h"
+
+#include "api/metrics.h"
+
+#define HISTOGRAMS 3u
+
+// histogram_metric copies one histogram; counts: [HISTOGRAM_BUCKETS + 1], in the caller's memory.
+static struct metric histogram_metric(const char *name, const char *help,
+                                      const struct histogram *from, const double *bounds,
+                                      uint64_t *counts)
+{
+    for (uint32_t i = 0; i <= HISTOGRAM_BUCKETS; i++)
+        counts[i] = atomic_load_explicit(&from->count[i], memory_order_relaxed);
+    uint64_t sum_us = atomic_load_explicit(&from->sum_us, memory_order_relaxed);
+    return (struct metric){.name = name,
+                           .help = help,
+                           .kind = METRIC_HISTOGRAM,
+                           .value = (double)sum_us / 1e6,
+                           .bounds = bounds,
+                           .counts = counts,
+                           .bounds_n = HISTOGRAM_BUCKETS};
+}
+
+void metrics_page_write(struct buf *out, const struct metrics_page *page)
+{
+    struct metric metrics[METRIC_ID_COUNT + HISTOGRAMS] = {
+#define METRICS_ROW(id, name_, kind_, labels_, writer, help_)                                      \
+    [METRIC_ID_##id] = {.name = "expertd_" #name_,                                                 \
+                        .help = help_,                                                             \
+                        .kind = METRIC_##kind_,                                                    \
+                        .labels = labels_,                                                         \
+                        .value = (double)metrics_get(page, METRIC_ID_##id)},
+        METRICS(METRICS_ROW)
+#undef METRICS_ROW
+    };
+    double bounds[HISTOGRAM_BUCKETS];
+    uint64_t counts[HISTOGRAMS][HISTOGRAM_BUCKETS + 1];
+    for (uint32_t i = 0; i < HISTOGRAM_BUCKETS; i++)
+        bounds[i] = (double)histogram_bound_us[i] / 1e6;
+    metrics[METRIC_ID_COUNT] =
+        histogram_metric("expertd_first_token_seconds", "From request to first token",
+                         &page->first_token, bounds, counts[0]);
+    metrics[METRIC_ID_COUNT + 1] =
+        histogram_metric("expertd_request_seconds", "From request to end of answer", &page->request,
+                         bounds, counts[1]);
+    metrics[METRIC_ID_COUNT + 2] = histogram_metric(
+        "expertd_step_seconds", "One step through the model", &page->step, bounds, counts[2]);
+    metrics_write(out, metrics, METRIC_ID_COUNT + HISTOGRAMS);
+}
