@@ -37,3 +37,8 @@ static inline void fixture_write(const char *dir, const char *name, const void *
     CHECK(fwrite(data, 1, len, file) == len);
     CHECK(fclose(file) == 0);
 }
+
+static inline void fixture_write_text(const char *dir, const char *name, const char *text)
+{
+    fixture_write(dir, name, text, strlen(text));
+}
