@@ -156,9 +156,9 @@ int tokenizer_load_tiktoken(struct tokenizer *tok, const char *text, size_t len,
         return fault_set(fault, ENOTSUP,
                          "needs added_tokens_decoder in tokenizer_config.json, for the names of "
                          "its control tokens");
-    int err = pretok_create_regex(kimi_regex, &tok->pretok, fault);
+    int err = load_lines(tok, text, len, fault);
     if (!err)
-        err = load_lines(tok, text, len, fault);
+        err = pretok_create_regex(kimi_regex, &tok->pretok, fault);
     if (!err && add_merges(tok->bpe))
         err = fault_set(fault, ENOMEM, "no memory for the merges");
     if (!err)
