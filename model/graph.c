@@ -10,7 +10,8 @@
 
 #define NORM_EPS_LORA                                                                              \
     1e-6f // q_a_layernorm and kv_a_layernorm, whatever rms_norm_eps says (model.md 3.2)
-#define WAIT_NS 600000000000ull // a step that takes longer has hung the device
+#define POSITIONS_LANE 4u              // positions a lane of att_scores owns on the texel path
+#define WAIT_NS        600000000000ull // a step that takes longer has hung the device
 
 // Tiles of the matrix kernels: rows of the matrix x rows of x that one subgroup computes.
 struct tile {
@@ -359,7 +360,10 @@ static void record_attention_rows(struct graph *g, uint32_t layer_idx, uint32_t 
     uint32_t tile = g->heads_tile < per_key ? g->heads_tile : per_key;
     uint32_t groups = ceil_div(per_key, tile) * g->d.kv_heads;
     uint32_t t_stride = (g->context + 31) & ~31u, splits = ceil_div(g->context, SPLIT_TOKENS);
-    uint32_t spec[] = {g->subgroup, tile};
+    bool texel = vk_device_path(g->dev) == VK_PATH_TEXEL;
+    uint32_t positions = g->subgroup * (texel ? POSITIONS_LANE : 1); // of one subgroup
+    uint32_t columns = texel ? 8 : 4;                                // of one lane
+    uint32_t spec[] = {g->subgroup, tile, POSITIONS_LANE};
     enum graph_buffer out = g->d.mla ? BUF_OC : BUF_ATTN;
     uint32_t key_stride = g->d.mla ? 0 : g->d.key;
     // Without splits the kernel writes the result itself; BUF_ATTN of GQA must then have no
@@ -384,10 +388,10 @@ static void record_attention_rows(struct graph *g, uint32_t layer_idx, uint32_t 
                 t_stride,
                 float_bits(g->score_scale),
                 {0}};
-    dispatch(g, pipeline(g, kv_kernel(g, KERNEL_ATT_SCORES_F32), spec, 2),
+    dispatch(g, pipeline(g, kv_kernel(g, KERNEL_ATT_SCORES_F32), spec, 3),
              (struct vk_bind[]){whole(g->kv[layer_idx]), whole(g->buf[BUF_QA]),
                                 whole(g->buf[BUF_TABLE]), whole(g->buf[BUF_SCORES])},
-             &scores, ceil_div(g->context, g->subgroup), groups, rows);
+             &scores, ceil_div(g->context, positions), groups, rows);
     barrier(g);
 
     struct {
@@ -420,7 +424,7 @@ static void record_attention_rows(struct graph *g, uint32_t layer_idx, uint32_t 
     dispatch(g, pipeline(g, kv_kernel(g, KERNEL_ATT_VALUES_F32), spec, 2),
              (struct vk_bind[]){whole(g->kv[layer_idx]), whole(g->buf[BUF_SCORES]),
                                 whole(g->buf[BUF_TABLE]), whole(o)},
-             &values, ceil_div(g->d.value / 4, g->subgroup), groups * splits, rows);
+             &values, ceil_div(g->d.value / columns, g->subgroup), groups * splits, rows);
     barrier(g);
     if (direct)
         return;
@@ -963,10 +967,9 @@ static int dims_check(const struct graph_params *params, const struct graph_dims
         const char *name;
         uint32_t value, multiple;
     } needed[] = {
-        {"hidden_size", c->hidden_size, 4},
-        {"kv_lora_rank", c->kv_lora_rank, 4},
-        {"qk_rope_head_dim", c->qk_rope_head_dim, 4},
-        {"head_dim", d->mla ? 0 : c->head_dim, 4},
+        {"hidden_size", c->hidden_size, 4},           {"kv_lora_rank", c->kv_lora_rank, 8},
+        {"qk_rope_head_dim", c->qk_rope_head_dim, 8}, {"qk_nope_head_dim", c->qk_nope_head_dim, 4},
+        {"head_dim", d->mla ? 0 : c->head_dim, 8},
     };
     for (size_t i = 0; i < sizeof(needed) / sizeof(needed[0]); i++)
         if (needed[i].value % needed[i].multiple)
@@ -1029,9 +1032,10 @@ static int buffers_create(struct graph *g, struct fault *fault)
 // Measured on each kind of device with tools/bench gemv and gemm; doc/measurements.md.
 static void tiles_choose(struct graph *g)
 {
-    bool cpu = vk_device_limits(g->dev)->is_cpu;
-    g->one = cpu ? (struct tile){16, 1} : (struct tile){4, 1};
-    g->many = cpu ? (struct tile){4, 4} : (struct tile){4, 4};
+    // On the texel path a lane owns whole rows: tiles are multiples of the subgroup.
+    bool texel = vk_device_path(g->dev) == VK_PATH_TEXEL;
+    g->one = texel ? (struct tile){4 * g->subgroup, 1} : (struct tile){4, 1};
+    g->many = texel ? (struct tile){4 * g->subgroup, 8} : (struct tile){4, 4};
     g->heads_tile = 8;
 }
 

@@ -52,16 +52,17 @@ void main()
         x4[m] = xrow * pc.x_stride4 + (w.x_col >> 2);
         xs0[m] = xrow * pc.xs_stride;
     }
-    float acc[R][M];
-    [[unroll]] for (uint r = 0; r < R; r++) [[unroll]] for (uint m = 0; m < M; m++) acc[r][m] = 0.0;
+    float acc[TILE_ROWS][M];
+    [[unroll]] for (uint r = 0; r < TILE_ROWS; r++)
+        [[unroll]] for (uint m = 0; m < M; m++) acc[r][m] = 0.0;
     MATMUL_TILE(w, row0, x4, xs0, acc)
 
-    if (!subgroupElect())
+    if (!TILE_STORES)
         return;
-    [[unroll]] for (uint r = 0; r < R; r++)
+    [[unroll]] for (uint r = 0; r < TILE_ROWS; r++)
         [[unroll]] for (uint m = 0; m < M; m++)
         {
-            uint row = row0 + r, xrow = m0 + m;
+            uint row = TILE_ROW(row0, r), xrow = m0 + m;
             if (row >= w.rows || xrow >= pc.rows)
                 continue;
             uint at = xrow * pc.y_stride + w.y_col + row;

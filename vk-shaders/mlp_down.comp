@@ -56,13 +56,14 @@ void main()
         x4[m] = pair * pc.x_stride4;
         xs0[m] = pair * pc.xs_stride;
     }
-    float acc[R][M];
-    [[unroll]] for (uint r = 0; r < R; r++) [[unroll]] for (uint m = 0; m < M; m++) acc[r][m] = 0.0;
+    float acc[TILE_ROWS][M];
+    [[unroll]] for (uint r = 0; r < TILE_ROWS; r++)
+        [[unroll]] for (uint m = 0; m < M; m++) acc[r][m] = 0.0;
     MATMUL_TILE(down, row0, x4, xs0, acc)
 
-    if (!subgroupElect())
+    if (!TILE_STORES)
         return;
-    [[unroll]] for (uint r = 0; r < R; r++)
-        [[unroll]] for (uint m = 0; m < M; m++) if (row0 + r < down.rows && m < pairs)
-            out_rows[(pair0 + m) * pc.y_stride + row0 + r] = acc[r][m];
+    [[unroll]] for (uint r = 0; r < TILE_ROWS; r++)
+        [[unroll]] for (uint m = 0; m < M; m++) if (TILE_ROW(row0, r) < down.rows && m < pairs)
+            out_rows[(pair0 + m) * pc.y_stride + TILE_ROW(row0, r)] = acc[r][m];
 }

@@ -59,16 +59,16 @@ void main()
         x4[m] = xrow * pc.x_stride4;
         xs0[m] = xrow * pc.xs_stride;
     }
-    float g[R][M], u[R][M];
-    [[unroll]] for (uint r = 0; r < R; r++)
-        [[unroll]] for (uint m = 0; m < M; m++) g[r][m] = u[r][m] = 0.0;
-    MATMUL_TILE(gate, row0, x4, xs0, g)
-    MATMUL_TILE(up, row0, x4, xs0, u)
+    float gate_sum[TILE_ROWS][M], up_sum[TILE_ROWS][M];
+    [[unroll]] for (uint r = 0; r < TILE_ROWS; r++)
+        [[unroll]] for (uint m = 0; m < M; m++) gate_sum[r][m] = up_sum[r][m] = 0.0;
+    MATMUL_TILE(gate, row0, x4, xs0, gate_sum)
+    MATMUL_TILE(up, row0, x4, xs0, up_sum)
 
-    if (!subgroupElect())
+    if (!TILE_STORES)
         return;
-    [[unroll]] for (uint r = 0; r < R; r++)
-        [[unroll]] for (uint m = 0; m < M; m++) if (row0 + r < gate.rows && m < pairs)
-            act[(pair0 + m) * pc.y_stride + row0 + r] =
-                g[r][m] / (1.0 + exp(-g[r][m])) * u[r][m];
+    [[unroll]] for (uint r = 0; r < TILE_ROWS; r++)
+        [[unroll]] for (uint m = 0; m < M; m++) if (TILE_ROW(row0, r) < gate.rows && m < pairs)
+            act[(pair0 + m) * pc.y_stride + TILE_ROW(row0, r)] =
+                gate_sum[r][m] / (1.0 + exp(-gate_sum[r][m])) * up_sum[r][m];
 }
