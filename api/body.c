@@ -71,7 +71,8 @@ int body_load(const char *text, size_t n, json_t **ret_root, struct api_error *e
         return -EINVAL;
 
     json_t *root = json_loadb(text, n, JSON_REJECT_DUPLICATES, &error);
-    if (!root && json_error_code(&error) == json_error_out_of_memory)
+    // Where jansson itself gets no memory it mostly says nothing at all.
+    if (!root && (json_error_code(&error) == json_error_out_of_memory || error.text[0] == '\0'))
         return api_error_memory(err);
     if (!root)
         return api_error_set(err, API_ERROR_JSON, NULL,
