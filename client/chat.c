@@ -159,7 +159,8 @@ static int chat_long(struct chat *chat, const char *first, struct text *ret)
         const char *bytes = line.bytes ? line.bytes : "";
         const char *end = strstr(bytes, LONG_MARK);
         size_t len = end ? (size_t)(end - bytes) : line.n;
-        int err = ret->n && len ? text_append(ret, "\n", 1, MESSAGE_MAX) : 0;
+        bool joins = ret->n > 0 && !(end && len == 0); // the marks may stand on lines of their own
+        int err = joins ? text_append(ret, "\n", 1, MESSAGE_MAX) : 0;
         if (!err)
             err = text_append(ret, bytes, len, MESSAGE_MAX);
         if (err)
