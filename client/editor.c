@@ -169,7 +169,9 @@ static int editor_open_terminal(struct editor *editor)
     el_set(editor->el, EL_PROMPT_ESC, editor_prompt, PROMPT_MARK);
     el_set(editor->el, EL_GETCFN, editor_key);
     el_set(editor->el, EL_BIND, "^R", "em-inc-search-prev", NULL);
-    el_set(editor->el, EL_ADDFN, "fold-reasoning", "Fold or unfold the reasoning", editor_key_fold);
+    // The wide call keeps the texts; the narrow one would copy and lose them.
+    el_wset(editor->el, EL_ADDFN, L"fold-reasoning", L"Fold or unfold the reasoning",
+            editor_key_fold);
     el_set(editor->el, EL_BIND, "^T", "fold-reasoning", NULL);
     editor_history_open(editor);
     el_source(editor->el, NULL); // the user's ~/.editrc, where there is one

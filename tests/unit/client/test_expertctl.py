@@ -206,7 +206,7 @@ class Test:
                 except OSError:
                     pass  # the other end is closed
             status = os.waitpid(pid, os.WNOHANG)
-        assert status == (pid, 0), status
+        assert status == (pid, 0), f"{status} {seen[mark:]!r}"
         os.close(fd)
         history = os.path.join(self.folder, "state/expertd/history")
         with open(history, encoding="utf-8") as f:
