@@ -640,8 +640,10 @@ int checkpoint_dtype_to_f32(enum dtype dtype, const void *src, uint64_t n, float
 
 struct verify {
     const struct checkpoint *ck;
-    void *raw;     // [VERIFY_BYTES]
-    float *values; // [VERIFY_BYTES / 2]: BF16 has two bytes
+    size_t chunk;   // bytes read at once
+    uint64_t total; // bytes in all
+    void *raw;      // [chunk]
+    float *values;  // [chunk / 2]: BF16 has two bytes
     struct fault *fault;
 };
 
@@ -677,11 +679,16 @@ static int verify_chunk(const struct verify *verify, const struct tensor *tensor
     return 0;
 }
 
-static uint64_t used_bytes(const struct checkpoint *ck)
+// used_bytes sums the tensors that are used; *ret_largest is the largest.
+static uint64_t used_bytes(const struct checkpoint *ck, uint64_t *ret_largest)
 {
-    uint64_t bytes = 0;
-    for (uint32_t i = 0; i < ck->n; i++)
-        bytes += ck->used[i] ? ck->by_name[i]->bytes : 0;
+    uint64_t bytes = 0, largest = 0;
+    for (uint32_t i = 0; i < ck->n; i++) {
+        uint64_t of_one = ck->used[i] ? ck->by_name[i]->bytes : 0;
+        bytes += of_one;
+        largest = of_one > largest ? of_one : largest;
+    }
+    *ret_largest = largest;
     return bytes;
 }
 
@@ -689,23 +696,23 @@ static int verify_files(const struct verify *verify,
                         int (*progress)(void *user, uint64_t done, uint64_t total), void *user)
 {
     const struct checkpoint *ck = verify->ck;
-    uint64_t done = 0, total = used_bytes(ck);
+    uint64_t done = 0;
 
     for (uint32_t f = 0; f < ck->files_n; f++)
         for (uint32_t i = 0; i < safetensors_count(ck->files[f]); i++) {
             const struct tensor *tensor = safetensors_at(ck->files[f], i);
             if (!checkpoint_uses(ck, tensor))
                 continue;
-            for (uint64_t off = 0; off < tensor->bytes; off += VERIFY_BYTES) {
+            for (uint64_t off = 0; off < tensor->bytes; off += verify->chunk) {
                 uint64_t left = tensor->bytes - off;
-                size_t bytes = left < VERIFY_BYTES ? (size_t)left : VERIFY_BYTES;
+                size_t bytes = left < verify->chunk ? (size_t)left : verify->chunk;
                 int err = checkpoint_read(ck, tensor, off, verify->raw, bytes, verify->fault);
                 if (err == 0)
                     err = verify_chunk(verify, tensor, off / dtype_bytes[tensor->dtype], bytes);
                 if (err < 0)
                     return err;
                 done += bytes;
-                if (progress && progress(user, done, total))
+                if (progress && progress(user, done, verify->total))
                     return fault_set(verify->fault, ECANCELED, "%s: stopped", file_label(ck->dir));
             }
         }
@@ -717,10 +724,13 @@ int checkpoint_verify(const struct checkpoint *ck,
                       struct fault *fault)
 {
     struct verify verify = {.ck = ck, .fault = fault};
+    uint64_t largest;
     int err;
 
-    verify.raw = malloc(VERIFY_BYTES);
-    verify.values = malloc(VERIFY_BYTES / 2 * sizeof(*verify.values));
+    verify.total = used_bytes(ck, &largest);
+    verify.chunk = largest < VERIFY_BYTES ? (size_t)largest : VERIFY_BYTES;
+    verify.raw = malloc(verify.chunk + 1);
+    verify.values = malloc((verify.chunk / 2 + 1) * sizeof(*verify.values));
     if (verify.raw && verify.values)
         err = verify_files(&verify, progress, user);
     else
