@@ -100,8 +100,10 @@ static void job_add(struct step *st, uint32_t number, uint32_t choice)
     uint32_t room = context - prompt->n; // prompt_make saw to it that there is some
     uint32_t answer = req->sampling->max_tokens < room ? req->sampling->max_tokens : room;
 
+    bool echo = req->completion && req->completion->echo && req->sampling->logprobs;
+
     uint32_t job;
-    int err = sched_job_add(st->sched, prompt->n, &job);
+    int err = sched_job_add(st->sched, prompt->n, echo, &job);
     assert(err == 0); // there are places for every choice of every request
     (void)err;
     st->gens[job] =
@@ -402,7 +404,7 @@ static uint32_t compute(struct step *st)
         st->rows[i] = (struct engine_row){.token = gen->history[row->position],
                                           .seq = row->seq,
                                           .position = row->position,
-                                          .want_logits = row->want_logits || gen->echo};
+                                          .want_logits = row->want_logits};
     }
     struct fault fault = {0};
     const float *logits = NULL;
@@ -442,6 +444,12 @@ static void load_progress(void *user, uint64_t done, uint64_t total)
     atomic_fetch_add_explicit(&t->step_beat, 1, memory_order_relaxed);
 }
 
+// Two rows a sequence (its newest token and a draft); a few more for prompts that want all of them.
+static uint32_t logits_rows_max(const struct conf *conf)
+{
+    return 2 * conf->limits_sequences_max < 16 ? 16 : 2 * conf->limits_sequences_max;
+}
+
 static int arrays_create(struct step *st)
 {
     const struct conf *conf = &st->t->conf;
@@ -450,7 +458,8 @@ static int arrays_create(struct step *st)
     struct sched_params params = {.jobs_max = jobs_max,
                                   .sequences_max = conf->limits_sequences_max,
                                   .batch_rows_max = rows_max,
-                                  .prefill_rows_max = conf->limits_prefill_rows_max};
+                                  .prefill_rows_max = conf->limits_prefill_rows_max,
+                                  .logits_rows_max = logits_rows_max(conf)};
     int err = sched_create(&params, &st->sched);
     if (err != 0)
         return err;
@@ -501,6 +510,7 @@ static int step_init(struct step *st, struct fault *fault)
         .context_max = t->served.context_max,
         .kv_tokens = conf->limits_kv_tokens_max,
         .batch_rows_max = conf->limits_batch_rows_max,
+        .logits_rows_max = logits_rows_max(conf),
         .memory_max = t->memory_max,
         .mtp = t->mtp,
         .progress = load_progress,

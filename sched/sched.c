@@ -19,6 +19,7 @@ enum job_state {
 
 struct job {
     enum job_state state;
+    bool logits_all;
     uint32_t seq; // JOB_RUNNING only
     uint32_t prompt_n;
     uint32_t known_n;    // tokens that are known, prompt included
@@ -41,7 +42,7 @@ static bool params_ok(const struct sched_params *p)
     return p->jobs_max >= 1 && p->jobs_max <= JOBS_MAX && p->sequences_max >= 1 &&
            p->sequences_max <= SEQUENCES_MAX && p->batch_rows_max >= ROWS_MIN &&
            p->batch_rows_max <= ROWS_MAX && p->prefill_rows_max >= 1 &&
-           p->prefill_rows_max <= p->batch_rows_max;
+           p->prefill_rows_max <= p->batch_rows_max && p->logits_rows_max >= 2 * p->sequences_max;
 }
 
 int sched_create(const struct sched_params *params, struct sched **ret)
@@ -86,7 +87,7 @@ void sched_destroy(struct sched **sched)
     *sched = NULL;
 }
 
-int sched_job_add(struct sched *s, uint32_t prompt_n, uint32_t *ret_job)
+int sched_job_add(struct sched *s, uint32_t prompt_n, bool logits_all, uint32_t *ret_job)
 {
     if (prompt_n == 0)
         return -EINVAL;
@@ -94,8 +95,11 @@ int sched_job_add(struct sched *s, uint32_t prompt_n, uint32_t *ret_job)
         return -ENOSPC;
 
     uint32_t job = s->free_jobs[--s->free_n];
-    s->jobs[job] = (struct job){
-        .state = JOB_WAITING, .seq = SCHED_NONE, .prompt_n = prompt_n, .known_n = prompt_n};
+    s->jobs[job] = (struct job){.state = JOB_WAITING,
+                                .logits_all = logits_all,
+                                .seq = SCHED_NONE,
+                                .prompt_n = prompt_n,
+                                .known_n = prompt_n};
     s->waiting[s->waiting_n++] = job;
     *ret_job = job;
     return 0;
@@ -156,10 +160,11 @@ static void job_take_rows(struct sched *s, uint32_t job_idx, uint32_t n, struct 
     struct job *job = &s->jobs[job_idx];
     for (uint32_t i = 0; i < n; i++) {
         uint32_t position = job->computed_n + i;
-        rows[i] = (struct sched_row){.job = job_idx,
-                                     .seq = job->seq,
-                                     .position = position,
-                                     .want_logits = position + 1 >= job->prompt_n};
+        rows[i] =
+            (struct sched_row){.job = job_idx,
+                               .seq = job->seq,
+                               .position = position,
+                               .want_logits = job->logits_all || position + 1 >= job->prompt_n};
     }
     job->computed_n += n;
 }
@@ -204,7 +209,27 @@ static uint32_t pick_decode(struct sched *s, uint32_t rows_max, struct sched_row
     return n;
 }
 
-static uint32_t pick_prefill(struct sched *s, uint32_t rows_max, struct sched_row *rows)
+// prefill_rows_n returns how many rows of a prompt fit into rows_max and *logits_left, which it
+// takes from.
+static uint32_t prefill_rows_n(const struct job *job, uint32_t rows_max, uint32_t *logits_left)
+{
+    uint32_t n = job_rows_n(job);
+    bool whole = n <= rows_max;
+    if (!whole)
+        n = rows_max;
+    if (job->logits_all) {
+        n = n < *logits_left ? n : *logits_left;
+        *logits_left -= n;
+    } else if (whole && *logits_left > 0) {
+        (*logits_left)--;
+    } else if (whole) {
+        n--; // its last row wants logits: next time
+    }
+    return n;
+}
+
+static uint32_t pick_prefill(struct sched *s, uint32_t rows_max, uint32_t logits_left,
+                             struct sched_row *rows)
 {
     uint32_t n = 0;
     for (uint32_t i = 0; i < s->running_n && n < rows_max; i++) {
@@ -212,9 +237,7 @@ static uint32_t pick_prefill(struct sched *s, uint32_t rows_max, struct sched_ro
         const struct job *job = &s->jobs[idx];
         if (job_decodes(job))
             continue;
-        uint32_t taken = job_rows_n(job);
-        if (taken > rows_max - n)
-            taken = rows_max - n;
+        uint32_t taken = prefill_rows_n(job, rows_max - n, &logits_left);
         job_take_rows(s, idx, taken, &rows[n]);
         n += taken;
     }
@@ -235,7 +258,8 @@ uint32_t sched_pick(struct sched *s, struct sched_row *ret_rows)
     uint32_t left = all - n;
     if (n > 0 && left > s->params.prefill_rows_max)
         left = s->params.prefill_rows_max;
-    return n + pick_prefill(s, left, &ret_rows[n]);
+    // Decode rows, at most two a sequence, all want logits; what is left of those is for prompts.
+    return n + pick_prefill(s, left, s->params.logits_rows_max - n, &ret_rows[n]);
 }
 
 void sched_known(struct sched *s, uint32_t job_idx, uint32_t known_n, uint32_t computed_n)
@@ -245,7 +269,7 @@ void sched_known(struct sched *s, uint32_t job_idx, uint32_t known_n, uint32_t c
     assert(computed_n <= job->computed_n);
     assert(computed_n >= job->prompt_n);
     assert(known_n >= computed_n);
-    assert(known_n - computed_n <= s->params.batch_rows_max / 2);
+    assert(known_n - computed_n <= 2);
     job->known_n = known_n;
     job->computed_n = computed_n;
 }

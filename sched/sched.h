@@ -17,6 +17,7 @@ struct sched_params {
     uint32_t sequences_max;    // jobs that run, 1..512
     uint32_t batch_rows_max;   // rows of one step, 4..2048
     uint32_t prefill_rows_max; // rows of prompts in a step that also decodes, 1..batch_rows_max
+    uint32_t logits_rows_max;  // rows of one step that may want logits, >= 2 * sequences_max
 };
 
 // One row of a batch, in the order the model wants them: rows of one job are neighbours and rise.
@@ -34,8 +35,10 @@ void sched_destroy(struct sched **sched);
 
 // sched_job_add puts a job at the end of the queue.
 //
-// prompt_n: tokens of its prompt, >= 1.  Returns 0, -EINVAL, or -ENOSPC if jobs_max are there.
-int sched_job_add(struct sched *sched, uint32_t prompt_n, uint32_t *ret_job);
+// prompt_n: tokens of its prompt, >= 1.
+// logits_all: every row of the prompt wants logits, not only the last.
+// Returns 0, -EINVAL, or -ENOSPC if jobs_max are there.
+int sched_job_add(struct sched *sched, uint32_t prompt_n, bool logits_all, uint32_t *ret_job);
 
 // sched_waiting returns the job that is to be admitted next and a sequence that is free for it;
 // false if nobody waits or no sequence is free.  First come, first served: who does not fit waits

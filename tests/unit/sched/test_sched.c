@@ -15,7 +15,8 @@ static struct sched *sched_of(uint32_t jobs, uint32_t seqs, uint32_t rows, uint3
     CHECK(sched_create(&(struct sched_params){.jobs_max = jobs,
                                               .sequences_max = seqs,
                                               .batch_rows_max = rows,
-                                              .prefill_rows_max = prefill},
+                                              .prefill_rows_max = prefill,
+                                              .logits_rows_max = 2 * seqs},
                        &s) == 0);
     return s;
 }
@@ -23,7 +24,7 @@ static struct sched *sched_of(uint32_t jobs, uint32_t seqs, uint32_t rows, uint3
 static uint32_t job_started(struct sched *s, uint32_t prompt_n)
 {
     uint32_t job, head, seq;
-    CHECK(sched_job_add(s, prompt_n, &job) == 0);
+    CHECK(sched_job_add(s, prompt_n, false, &job) == 0);
     CHECK(sched_waiting(s, &head, &seq) && head == job);
     sched_admit(s);
     return job;
@@ -32,8 +33,9 @@ static uint32_t job_started(struct sched *s, uint32_t prompt_n)
 static void test_params(void)
 {
     static const struct sched_params bad[] = {
-        {0, 1, 4, 1},    {1, 0, 4, 1}, {1, 513, 4, 1}, {1, 1, 3, 1},
-        {1, 1, 2049, 1}, {1, 1, 4, 0}, {1, 1, 4, 5},   {(1u << 20) + 1, 1, 4, 1},
+        {0, 1, 4, 1, 2},    {1, 0, 4, 1, 2}, {1, 513, 4, 1, 1026}, {1, 1, 3, 1, 2},
+        {1, 1, 2049, 1, 2}, {1, 1, 4, 0, 2}, {1, 1, 4, 5, 2},      {(1u << 20) + 1, 1, 4, 1, 2},
+        {1, 4, 4, 1, 7},
     };
     struct sched *s = NULL;
     for (uint32_t i = 0; i < ARRAY_LEN(bad); i++)
@@ -45,11 +47,11 @@ static void test_queue(void)
 {
     struct sched *s = sched_of(3, 2, 8, 4);
     uint32_t job[3], extra, head, seq;
-    CHECK(sched_job_add(s, 0, &extra) == -EINVAL);
+    CHECK(sched_job_add(s, 0, false, &extra) == -EINVAL);
     CHECK(!sched_waiting(s, &head, &seq));
     for (uint32_t i = 0; i < 3; i++)
-        CHECK(sched_job_add(s, 5, &job[i]) == 0);
-    CHECK(sched_job_add(s, 5, &extra) == -ENOSPC);
+        CHECK(sched_job_add(s, 5, false, &job[i]) == 0);
+    CHECK(sched_job_add(s, 5, false, &extra) == -ENOSPC);
 
     CHECK(sched_waiting(s, &head, &seq) && head == job[0] && seq == 0);
     sched_admit(s);
@@ -97,6 +99,26 @@ static void test_batches(void)
     sched_destroy(&s);
 }
 
+// A prompt whose rows all want logits takes as many of them as are left, and no more.
+static void test_logits(void)
+{
+    struct sched *s = sched_of(4, 3, 16, 16); // six rows with logits
+    struct sched_row rows[16];
+    uint32_t a, b, job, seq;
+    CHECK(sched_job_add(s, 10, true, &a) == 0);
+    CHECK(sched_job_add(s, 3, false, &b) == 0);
+    while (sched_waiting(s, &job, &seq))
+        sched_admit(s);
+    CHECK(sched_pick(s, rows) == 6 + 2); // b's last row has to wait
+    for (uint32_t i = 0; i < 6; i++)
+        CHECK(rows[i].job == a && rows[i].position == i && rows[i].want_logits);
+    CHECK(rows[6].job == b && rows[7].position == 1 && !rows[7].want_logits);
+    CHECK(sched_pick(s, rows) == 4 + 1);
+    CHECK(rows[3].job == a && rows[3].position == 9 && rows[3].want_logits);
+    CHECK(rows[4].job == b && rows[4].position == 2 && rows[4].want_logits);
+    sched_destroy(&s);
+}
+
 static void test_turns(void)
 {
     // Nine decoding jobs in batches of four: each is served equally often.
@@ -123,12 +145,15 @@ static void test_turns(void)
     sched_destroy(&s);
 }
 
+#define SIM_SEQS 12u
+
 // The simulation's own idea of a job.
 struct sim_job {
     bool live;
     uint32_t prompt_n, answer_n;
     uint32_t computed_n, known_n;
     uint32_t admitted_step, progress_step;
+    bool logits_all;
     uint32_t order; // number in the order of arrival
 };
 
@@ -136,12 +161,14 @@ static void sim_check_batch(struct sim_job *jobs, const struct sched_row *rows, 
                             uint32_t step)
 {
     bool seen[ROWS_MAX] = {false}; // by sequence
+    uint32_t logits_n = 0;
     for (uint32_t r = 0; r < n; r++) {
         struct sim_job *job = &jobs[rows[r].job];
         CHECK(job->live);
         CHECK(rows[r].position == job->computed_n);
         CHECK(job->computed_n < job->known_n);
-        CHECK(rows[r].want_logits == (rows[r].position + 1 >= job->prompt_n));
+        CHECK(rows[r].want_logits == (job->logits_all || rows[r].position + 1 >= job->prompt_n));
+        logits_n += rows[r].want_logits;
         if (r == 0 || rows[r - 1].job != rows[r].job) {
             CHECK(!seen[rows[r].seq]); // rows of a job are neighbours
             seen[rows[r].seq] = true;
@@ -151,11 +178,12 @@ static void sim_check_batch(struct sim_job *jobs, const struct sched_row *rows, 
         job->computed_n++;
         job->progress_step = step;
     }
+    CHECK(logits_n <= 2 * SIM_SEQS);
 }
 
 static void test_simulation(uint64_t seed, uint32_t *ret_hash)
 {
-    enum { JOBS = 40, SEQS = 12, ROWS = 16, STEPS = 20000 };
+    enum { JOBS = 40, SEQS = SIM_SEQS, ROWS = 16, STEPS = 20000 };
     struct sched *s = sched_of(JOBS, SEQS, ROWS, 6);
     struct sim_job jobs[JOBS] = {{0}};
     struct sched_row rows[ROWS];
@@ -164,13 +192,15 @@ static void test_simulation(uint64_t seed, uint32_t *ret_hash)
     for (uint32_t step = 0; step < STEPS; step++) {
         while (check_random(&seed) % 4 == 0) {
             uint32_t job, prompt_n = 1 + (uint32_t)(check_random(&seed) % 60);
-            if (sched_job_add(s, prompt_n, &job) != 0)
+            bool logits_all = check_random(&seed) % 8 == 0;
+            if (sched_job_add(s, prompt_n, logits_all, &job) != 0)
                 break;
             CHECK(!jobs[job].live);
             jobs[job] = (struct sim_job){.live = true,
                                          .prompt_n = prompt_n,
                                          .known_n = prompt_n,
                                          .answer_n = (uint32_t)(check_random(&seed) % 40),
+                                         .logits_all = logits_all,
                                          .order = arrived++};
         }
         uint32_t job, seq;
@@ -189,7 +219,7 @@ static void test_simulation(uint64_t seed, uint32_t *ret_hash)
             hash = hash * 31 + rows[r].job * 7 + rows[r].position;
             struct sim_job *j = &jobs[rows[r].job];
             bool last = r + 1 == n || rows[r + 1].job != rows[r].job;
-            if (!last || !rows[r].want_logits || !j->live)
+            if (!last || j->computed_n < j->prompt_n || !j->live)
                 continue;
             if (j->computed_n - j->prompt_n >= j->answer_n) {
                 sched_job_end(s, rows[r].job);
@@ -222,7 +252,7 @@ static void test_simulation(uint64_t seed, uint32_t *ret_hash)
     // Everything is back: all jobs and all sequences can be had again.
     uint32_t job, seq;
     for (uint32_t i = 0; i < JOBS; i++)
-        CHECK(sched_job_add(s, 1, &job) == 0);
+        CHECK(sched_job_add(s, 1, false, &job) == 0);
     for (uint32_t i = 0; i < SEQS; i++) {
         CHECK(sched_waiting(s, &job, &seq) && seq == i);
         sched_admit(s);
@@ -237,6 +267,7 @@ int main(void)
     test_params();
     test_queue();
     test_batches();
+    test_logits();
     test_turns();
     for (uint64_t seed = 1; seed <= 5; seed++) {
         uint32_t first, second;
