@@ -27,9 +27,11 @@ static inline void small_write(const char *name, const void *data, size_t len)
 {
     char path[128];
     snprintf(path, sizeof(path), "%s/%s", small_dir, name);
-    int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+    // Not O_TRUNC: some file systems write a file that was emptied out to the drive on close.
+    int fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
     CHECK(fd >= 0);
     CHECK(write(fd, data, len) == (ssize_t)len);
+    CHECK(ftruncate(fd, (off_t)len) == 0);
     close(fd);
 }
 
@@ -40,8 +42,6 @@ static inline void small_unlink(const char *name)
     unlink(path);
 }
 
-// small_open opens the directory; what opens has every tensor of its config, and all bytes of it
-// can be read; what does not has a sentence.
 static inline int small_use_one(const struct tensor_spec *spec, void *user)
 {
     const struct checkpoint *ck = user;
@@ -56,6 +56,8 @@ static inline int small_use_one(const struct tensor_spec *spec, void *user)
     return 0;
 }
 
+// small_open opens the directory; what opens has every tensor of its config, and all bytes of it
+// can be read; what does not has a sentence.
 static inline int small_open(void)
 {
     struct checkpoint *ck = NULL;
