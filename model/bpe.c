@@ -276,14 +276,19 @@ struct symbol {
 };
 #define SYMBOL_NONE UINT32_MAX
 
-struct heap_entry {
-    uint32_t rank, at;
-};
+// A pair that waits: rank in the high half, index of its left symbol in the low one, so that the
+// smallest number is the lowest rank, leftmost.
+typedef uint64_t waiting;
+
+static waiting waiting_of(uint32_t rank, uint32_t at)
+{
+    return (uint64_t)rank << 32 | at;
+}
 
 struct bpe_scratch {
     struct symbol *symbols;
     uint32_t symbols_cap;
-    struct heap_entry *heap;
+    waiting *heap;
     uint32_t heap_n, heap_cap;
 };
 
@@ -343,22 +348,17 @@ static uint32_t encode_simple(const struct bpe *bpe, const unsigned char *piece,
     return n;
 }
 
-static bool heap_before(struct heap_entry a, struct heap_entry b)
+static void heap_sift_down(waiting *heap, uint32_t n, uint32_t at)
 {
-    return a.rank != b.rank ? a.rank < b.rank : a.at < b.at;
-}
-
-static void heap_sift_down(struct heap_entry *heap, uint32_t n, uint32_t at)
-{
-    struct heap_entry moved = heap[at];
+    waiting moved = heap[at];
 
     for (;;) {
         uint64_t child = 2ull * at + 1;
         if (child >= n)
             break;
-        if (child + 1 < n && heap_before(heap[child + 1], heap[child]))
+        if (child + 1 < n && heap[child + 1] < heap[child])
             child++;
-        if (!heap_before(heap[child], moved))
+        if (heap[child] >= moved)
             break;
         heap[at] = heap[child];
         at = (uint32_t)child;
@@ -366,7 +366,7 @@ static void heap_sift_down(struct heap_entry *heap, uint32_t n, uint32_t at)
     heap[at] = moved;
 }
 
-static int heap_push(struct bpe_scratch *s, struct heap_entry entry)
+static int heap_push(struct bpe_scratch *s, waiting entry)
 {
     if (s->heap_n == s->heap_cap) {
         if (s->heap_cap > UINT32_MAX / 2 ||
@@ -374,7 +374,7 @@ static int heap_push(struct bpe_scratch *s, struct heap_entry entry)
             return -ENOMEM;
     }
     uint32_t at = s->heap_n++;
-    while (at > 0 && heap_before(entry, s->heap[(at - 1) / 2])) {
+    while (at > 0 && entry < s->heap[(at - 1) / 2]) {
         s->heap[at] = s->heap[(at - 1) / 2];
         at = (at - 1) / 2;
     }
@@ -382,9 +382,9 @@ static int heap_push(struct bpe_scratch *s, struct heap_entry entry)
     return 0;
 }
 
-static struct heap_entry heap_pop(struct bpe_scratch *s)
+static waiting heap_pop(struct bpe_scratch *s)
 {
-    struct heap_entry top = s->heap[0];
+    waiting top = s->heap[0];
     s->heap[0] = s->heap[--s->heap_n];
     if (s->heap_n)
         heap_sift_down(s->heap, s->heap_n, 0);
@@ -406,7 +406,7 @@ static int symbols_fill(const struct bpe *bpe, struct bpe_scratch *s, const unsi
         s->symbols[i] = (struct symbol){bpe->byte_id[piece[i]], m.rank, m.result,
                                         i ? i - 1 : SYMBOL_NONE, i + 1 < n ? i + 1 : SYMBOL_NONE};
         if (m.rank != RANK_NONE)
-            s->heap[s->heap_n++] = (struct heap_entry){m.rank, i};
+            s->heap[s->heap_n++] = waiting_of(m.rank, i);
     }
     for (uint32_t i = s->heap_n / 2; i-- > 0;)
         heap_sift_down(s->heap, s->heap_n, i);
@@ -424,7 +424,7 @@ static int symbol_pair(const struct bpe *bpe, struct bpe_scratch *s, uint32_t at
     struct merge m = merge_of(bpe, symbol->id, s->symbols[symbol->next].id);
     symbol->rank = m.rank;
     symbol->result = m.result;
-    return m.rank == RANK_NONE ? 0 : heap_push(s, (struct heap_entry){m.rank, at});
+    return m.rank == RANK_NONE ? 0 : heap_push(s, waiting_of(m.rank, at));
 }
 
 // Encodes a long piece: pairs wait in a heap; an entry whose rank is no longer that of its symbol
@@ -435,17 +435,18 @@ static int encode_heap(const struct bpe *bpe, struct bpe_scratch *s, const unsig
     int err = symbols_fill(bpe, s, piece, n);
 
     while (!err && s->heap_n) {
-        struct heap_entry top = heap_pop(s);
-        struct symbol *left = &s->symbols[top.at];
-        if (left->rank != top.rank)
+        waiting top = heap_pop(s);
+        uint32_t at = (uint32_t)top;
+        struct symbol *left = &s->symbols[at];
+        if (left->rank != top >> 32)
             continue;
         struct symbol *right = &s->symbols[left->next];
         left->id = left->result;
         left->next = right->next;
         right->rank = RANK_NONE;
         if (left->next != SYMBOL_NONE)
-            s->symbols[left->next].prev = top.at;
-        err = symbol_pair(bpe, s, top.at);
+            s->symbols[left->next].prev = at;
+        err = symbol_pair(bpe, s, at);
         if (!err && left->prev != SYMBOL_NONE)
             err = symbol_pair(bpe, s, left->prev);
     }

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
 #include "model/sampler.h"
+#include "model/lanes.h"
 #include "model/philox.h"
 
 #include <errno.h>
@@ -10,10 +11,14 @@
 
 // Tokens less likely than e^-60 of the likeliest are left out of a draw: all of a vocabulary of
 // 2^20 of them together weigh less than the last bit of a 53-bit random number.
-#define WEIGHT_LOG_MIN 60.0
+#define WEIGHT_LOG_MIN 60.0f
+
+// top_k looks at the largest logit of each block first: a vocabulary has some hundred blocks, so
+// that the k-th of these bounds the k-th of all logits from below for every usual k.
+#define BLOCK 256u
 
 struct candidate {
-    double weight; // exp((logit - max) / temperature)
+    float weight; // e^((logit - max) / temperature): 1 for the likeliest
     float logit;
     uint32_t id;
 };
@@ -24,6 +29,7 @@ struct sampler {
     uint32_t *holes; // [holes_n] ids below ids_n without a token
     uint32_t holes_n;
     float *adjusted;              // [vocab_size] logits after mask, bias and penalties
+    float *weights;               // [vocab_size]
     uint32_t *counts;             // [vocab_size] zero between calls
     struct candidate *candidates; // [vocab_size] rising ids
     struct candidate *spare;      // [vocab_size] what a selection shuffles
@@ -58,10 +64,12 @@ int sampler_create(uint32_t vocab_size, const struct tokenizer *tok, struct samp
         return -ENOMEM;
     s->vocab_size = s->ids_n = vocab_size;
     s->adjusted = calloc(vocab_size, sizeof(*s->adjusted));
+    s->weights = calloc(vocab_size, sizeof(*s->weights));
     s->counts = calloc(vocab_size, sizeof(*s->counts));
     s->candidates = calloc(vocab_size, sizeof(*s->candidates));
     s->spare = calloc(vocab_size, sizeof(*s->spare));
-    if (!s->adjusted || !s->counts || !s->candidates || !s->spare || (tok && find_holes(s, tok))) {
+    if (!s->adjusted || !s->weights || !s->counts || !s->candidates || !s->spare ||
+        (tok && find_holes(s, tok))) {
         sampler_destroy(&s);
         return -ENOMEM;
     }
@@ -75,6 +83,7 @@ void sampler_destroy(struct sampler **sampler)
         return;
     free((*sampler)->holes);
     free((*sampler)->adjusted);
+    free((*sampler)->weights);
     free((*sampler)->counts);
     free((*sampler)->candidates);
     free((*sampler)->spare);
@@ -97,28 +106,19 @@ double sampler_random(uint64_t seed, uint32_t sequence, uint32_t position)
 
 // ---- one pass over the logits ----
 
-// Four lanes: SSE2 and NEON have these in one instruction, and no compiler makes them of a plain
-// loop without leave to reorder floats.
-typedef float lanes_f __attribute__((vector_size(16)));
-typedef int32_t lanes_i __attribute__((vector_size(16)));
-#define LANES 4u
-
 // Returns the largest of n logits; *ret_bad if one is NaN or +infinity.
 static float max_of(const float *logits, uint32_t n, bool *ret_bad)
 {
-    lanes_f max = {-INFINITY, -INFINITY, -INFINITY, -INFINITY};
-    const lanes_f limit = {FLT_MAX, FLT_MAX, FLT_MAX, FLT_MAX};
+    lanes_f max = lanes_all(-INFINITY);
     lanes_i good = {-1, -1, -1, -1};
     float best = -INFINITY;
     bool bad = false;
     uint32_t i = 0;
 
     for (; i + LANES <= n; i += LANES) {
-        lanes_f x;
-        memcpy(&x, logits + i, sizeof(x));
-        lanes_i above = x > max;
-        good &= x <= limit; // false for NaN too
-        max = (lanes_f)(((lanes_i)x & above) | ((lanes_i)max & ~above));
+        lanes_f x = lanes_load(logits + i);
+        good &= x <= lanes_all(FLT_MAX); // false for NaN too
+        max = lanes_max(x, max);
     }
     for (; i < n; i++) {
         bad |= !(logits[i] <= FLT_MAX);
@@ -235,7 +235,7 @@ static double sum_of(const struct candidate *c, uint32_t n, bool count)
     if (count)
         return n;
     for (uint32_t i = 0; i < n; i++)
-        sum += c[i].weight;
+        sum += (double)c[i].weight;
     return sum;
 }
 
@@ -250,7 +250,7 @@ static struct candidate prefix_end(struct sampler *s, double need, bool count)
     memcpy(c, s->candidates, n * sizeof(*c));
     while (n > 0) {
         uint32_t at = partition(c, n);
-        double front = sum_of(c, at, count), own = count ? 1 : c[at].weight;
+        double front = sum_of(c, at, count), own = count ? 1 : (double)c[at].weight;
         if (front >= need) {
             n = at;
             continue;
@@ -276,17 +276,95 @@ static void keep_up_to(struct sampler *s, struct candidate end)
     s->candidates_n = kept;
 }
 
-static void cut_top_k(struct sampler *s, uint32_t top_k)
+// Returns a logit that at least k others reach: everything below can be left aside.
+static float top_k_bound(struct sampler *s, const float *logits, uint32_t k)
 {
-    if (top_k && top_k < s->candidates_n)
+    uint32_t blocks = (s->ids_n + BLOCK - 1) / BLOCK;
+    bool bad;
+
+    if (k > blocks)
+        return -FLT_MAX;
+    for (uint32_t i = 0; i < blocks; i++) {
+        uint32_t start = i * BLOCK, n = s->ids_n - start < BLOCK ? s->ids_n - start : BLOCK;
+        s->candidates[i] = (struct candidate){0, max_of(logits + start, n, &bad), i};
+    }
+    s->candidates_n = blocks;
+    return prefix_end(s, k, true).logit;
+}
+
+static void cut_top_k(struct sampler *s, const float *logits, uint32_t top_k)
+{
+    float bound = top_k_bound(s, logits, top_k);
+    uint32_t n = 0;
+
+    for (uint32_t id = 0; id < s->ids_n; id++)
+        if (logits[id] >= bound)
+            s->candidates[n++] = (struct candidate){0, logits[id], id};
+    s->candidates_n = n;
+    if (top_k < n)
         keep_up_to(s, prefix_end(s, top_k, true));
 }
 
-static void cut_top_p(struct sampler *s, float top_p)
+// Weighs four logits.
+static lanes_f weigh_lanes(lanes_f x, lanes_f max, lanes_f temperature)
+{
+    const lanes_f least = lanes_all(-WEIGHT_LOG_MIN);
+    lanes_f y = (x - max) / temperature;
+    return lanes_pick(y >= least, lanes_exp(lanes_max(y, least)), lanes_all(0));
+}
+
+// Weighs n logits; returns the sum.  weights may be logits.
+static double weigh(const float *logits, uint32_t n, float max, float temperature, float *weights)
+{
+    const lanes_f max_all = lanes_all(max), temperature_all = lanes_all(temperature);
+    uint32_t whole = n / LANES * LANES;
+    double sum = 0;
+
+    for (uint32_t i = 0; i < whole; i += LANES) {
+        lanes_f w = weigh_lanes(lanes_load(logits + i), max_all, temperature_all);
+        memcpy(weights + i, &w, sizeof(w));
+        sum += (double)(w[0] + w[1] + (w[2] + w[3]));
+    }
+    for (uint32_t i = whole; i < n; i++) {
+        weights[i] = weigh_lanes(lanes_all(logits[i]), max_all, temperature_all)[0];
+        sum += (double)weights[i];
+    }
+    return sum;
+}
+
+// Weighs the candidates that top_k left.
+static double weigh_candidates(struct sampler *s, float max, float temperature)
+{
+    for (uint32_t i = 0; i < s->candidates_n; i++)
+        s->weights[i] = s->candidates[i].logit;
+    double sum = weigh(s->weights, s->candidates_n, max, temperature, s->weights);
+    for (uint32_t i = 0; i < s->candidates_n; i++)
+        s->candidates[i].weight = s->weights[i];
+    return sum;
+}
+
+// Weighs all ids and makes candidates of those that a cut at top_p can keep: tokens lighter than
+// (1 - top_p) / n of the sum weigh less than 1 - top_p of it together.
+static double weigh_all(struct sampler *s, const float *logits, float max,
+                        const struct sampler_params *p)
+{
+    double sum = weigh(logits, s->ids_n, max, p->temperature, s->weights);
+    double least = p->top_p < 1 ? (1 - (double)p->top_p) * sum / s->ids_n : 0;
+    float bound = (float)(least * 0.999); // rounding must not cost a token
+    uint32_t n = 0;
+
+    for (uint32_t id = 0; id < s->ids_n; id++)
+        if (s->weights[id] > bound)
+            s->candidates[n++] = (struct candidate){s->weights[id], logits[id], id};
+    s->candidates_n = n;
+    return sum;
+}
+
+static void cut_top_p(struct sampler *s, float top_p, double sum)
 {
     if (top_p >= 1)
         return;
-    double need = (double)top_p * sum_of(s->candidates, s->candidates_n, false);
+    double need = (double)top_p * sum;
     keep_up_to(s, prefix_end(s, need > 0 ? need : DBL_MIN, false));
 }
 
@@ -297,28 +375,9 @@ static void cut_min_p(struct sampler *s, float min_p)
     if (min_p <= 0)
         return;
     for (uint32_t i = 0; i < s->candidates_n; i++) // the likeliest weighs exactly 1
-        if (s->candidates[i].weight >= (double)min_p)
+        if (s->candidates[i].weight >= min_p)
             s->candidates[kept++] = s->candidates[i];
     s->candidates_n = kept;
-}
-
-static void collect(struct sampler *s, const float *logits, float max, float temperature)
-{
-    double least = (double)max - WEIGHT_LOG_MIN * (double)temperature;
-    uint32_t n = 0;
-
-    for (uint32_t id = 0; id < s->ids_n; id++)
-        if ((double)logits[id] >= least)
-            s->candidates[n++] = (struct candidate){0, logits[id], id};
-    s->candidates_n = n;
-}
-
-static void weigh(struct sampler *s, float max, float temperature)
-{
-    for (uint32_t i = 0; i < s->candidates_n; i++) {
-        struct candidate *c = &s->candidates[i];
-        c->weight = exp(((double)c->logit - (double)max) / (double)temperature);
-    }
 }
 
 // Draws by weight, going through rising ids.
@@ -327,7 +386,7 @@ static uint32_t draw(const struct sampler *s, double random)
     double target = random * sum_of(s->candidates, s->candidates_n, false), sum = 0;
 
     for (uint32_t i = 0; i < s->candidates_n; i++) {
-        sum += s->candidates[i].weight;
+        sum += (double)s->candidates[i].weight;
         if (target < sum)
             return s->candidates[i].id;
     }
@@ -400,8 +459,11 @@ static void own_logprobs(const struct sampler *s, const float *logits, uint32_t 
 static void sampled_logprobs_of(const struct sampler *s, float max, float temperature,
                                 uint32_t top_n, struct sampler_result *ret)
 {
-    double log_sum = log(sum_of(s->candidates, s->candidates_n, false));
+    double sum = 0;
 
+    for (uint32_t i = 0; i < s->candidates_n; i++)
+        sum += exp(((double)s->candidates[i].logit - (double)max) / (double)temperature);
+    double log_sum = log(sum);
     for (uint32_t i = 0; i < s->candidates_n; i++) {
         const struct candidate *c = &s->candidates[i];
         if (c->id == ret->id)
@@ -464,10 +526,14 @@ int sampler_choose(struct sampler *s, const struct sampler_params *params, const
         *ret = result;
         return 0;
     }
-    collect(s, adjusted, max, temperature);
-    cut_top_k(s, params->top_k);
-    weigh(s, max, temperature);
-    cut_top_p(s, params->top_p);
+    double sum;
+    if (params->top_k && params->top_k < s->ids_n) {
+        cut_top_k(s, adjusted, params->top_k);
+        sum = weigh_candidates(s, max, temperature);
+    } else {
+        sum = weigh_all(s, adjusted, max, params);
+    }
+    cut_top_p(s, params->top_p, sum);
     cut_min_p(s, params->min_p);
     result.id = draw(s, sampler_random(params->seed, sequence, history_n));
     if (want_logprob && sampled_logprobs)
