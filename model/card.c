@@ -565,7 +565,7 @@ int model_card_json(const struct model_card *card, const struct model_plan *plan
     if (err < 0)
         goto done;
     if (json_dumpf(json, out, JSON_COMPACT) < 0 || fputc('\n', out) == EOF)
-        err = -EIO;
+        err = ferror(out) ? -EIO : -ENOMEM;
 done:
     json_decref(json);
     return err;

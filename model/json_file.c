@@ -64,7 +64,8 @@ int json_text_parse(const char *text, size_t len, const struct json_limits *limi
     json_error_t error;
     json_t *root = json_loadb(text, len, JSON_REJECT_DUPLICATES, &error);
     if (!root) {
-        if (json_error_code(&error) == json_error_out_of_memory)
+        // jansson leaves the text empty where an allocation failed.
+        if (!error.text[0] || json_error_code(&error) == json_error_out_of_memory)
             return fault_set(fault, ENOMEM, "no memory for %zu bytes of JSON", len);
         return fault_set(fault, EBADMSG, "not JSON: %s (line %d, column %d)", error.text,
                          error.line, error.column);
