@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "model/graph_buffers.h"
 #include "model/rope.h"
+#include "model/tile.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -13,11 +14,6 @@
 #define POSITIONS_LANE 4u              // positions a lane of att_scores owns on the texel path
 #define WAIT_NS        600000000000ull // a step that takes longer has hung the device
 
-// Tiles of the matrix kernels: rows of the matrix x rows of x that one subgroup computes.
-struct tile {
-    uint32_t rows, xrows;
-};
-
 struct graph {
     struct graph_params p;
     struct graph_dims d;
@@ -29,8 +25,7 @@ struct graph {
     struct vk_buffer **kv; // [layers]
     uint32_t *table;       // host address of BUF_TABLE
     uint32_t subgroup;
-    struct tile one, many; // for one row of x, and for more
-    uint32_t heads_tile;   // heads that one attention subgroup takes
+    uint32_t heads_tile; // heads that one attention subgroup takes
     float score_scale;
 
     // The step being run.
@@ -117,12 +112,21 @@ static bool fp8_quantised(const struct graph *g, uint32_t mat)
     return g->p.numerics == NUMERICS_OFFICIAL_FP8 && mat_of(g, mat)->dtype == WEIGHT_FP8;
 }
 
+// absorb walks kv_b_proj in steps of 8 rows; do they straddle two blocks of scales?
+static bool absorb_straddles(const struct graph *g)
+{
+    const struct model_config *c = g->p.config;
+    return c->qk_nope_head_dim % 8 || (c->qk_nope_head_dim + c->v_head_dim) % 8;
+}
+
 static struct vk_pipeline *matmul_pipeline(struct graph *g, enum kernel kernel, struct tile tile,
                                            const struct weight_mat *mat, bool act_scale)
 {
-    bool half = vk_device_limits(g->dev)->fp16_subnormals && mat->dtype == WEIGHT_FP8;
-    bool row_scale = mat->scols && mat->srow0 % tile.rows != 0;
-    uint32_t spec[] = {g->subgroup, tile.rows, tile.xrows, mat->dtype, half, row_scale, act_scale};
+    uint32_t decode = mat->dtype == WEIGHT_FP8 ? vk_device_limits(g->dev)->e4m3 : 0;
+    bool row_scale =
+        kernel == KERNEL_ABSORB ? absorb_straddles(g) : mat->scols && mat->srow0 % tile.rows != 0;
+    uint32_t spec[] = {g->subgroup, tile.rows, tile.xrows, mat->dtype,
+                       decode,      row_scale, act_scale};
     return pipeline(g, kernel, spec, sizeof(spec) / sizeof(spec[0]));
 }
 
@@ -161,7 +165,7 @@ static bool mats_alike(const struct graph *g, const struct weight_mat *a,
 
 static void record_matmul(struct graph *g, const struct matmul *mm)
 {
-    struct tile tile = mm->rows == 1 ? g->one : g->many;
+    struct tile tile = tile_for(g->dev, mat_of(g, mm->group.first)->k16, mm->rows);
     enum graph_buffer x = mm->x;
     bool quantised = mm->quantise && fp8_quantised(g, mm->group.first);
     uint32_t cols = mat_of(g, mm->group.first)->cols;
@@ -259,7 +263,7 @@ static void record_absorb(struct graph *g, const struct weight_layer *layer)
     const struct model_config *c = g->p.config;
     const struct weight_mat *mat = mat_of(g, layer->kv_b);
     bool q_b = c->q_lora_rank != 0;
-    struct tile tile = g->n == 1 ? (struct tile){16, 1} : (struct tile){16, 4};
+    struct tile tile = g->n == 1 ? (struct tile){16, 1} : (struct tile){16, 8};
     struct {
         uint32_t mat_idx, rows, nope, head_rows, q_stride, q_head, out_stride, out_head, pad[4];
     } push = {layer->kv_b,
@@ -533,7 +537,7 @@ static void tile_add(struct graph *g, struct moe *moe, uint32_t mat, uint32_t pa
 // Dense MLP: pair i is row i.
 static struct moe dense_table(struct graph *g, uint32_t mat)
 {
-    struct moe moe = {.xrows = g->n == 1 ? g->one.xrows : g->many.xrows, .mat0 = mat};
+    struct moe moe = {.xrows = tile_for(g->dev, mat_of(g, mat)->k16, g->n).xrows, .mat0 = mat};
     for (uint32_t i = 0; i < g->n; i++) {
         g->table[g->t.pair_rows + i] = i;
         g->table[g->t.sum_rows + i * 2] = i;
@@ -546,6 +550,29 @@ static struct moe dense_table(struct graph *g, uint32_t mat)
     return moe;
 }
 
+// How many pairs a tile should hold: the least work over all experts.  first[e] .. first[e + 1] - 1
+// are the pairs of expert e.
+static uint32_t experts_xrows(const struct graph *g, const struct weight_layer *layer,
+                              const uint32_t *first)
+{
+    // What a tile of 1, 2, 4, 8 pairs costs on lavapipe (instructions of the inner loop).
+    static const uint32_t cost[] = {18, 22, 31, 50};
+    const struct weight_mat *gate = mat_of(g, layer->expert0);
+    uint32_t best = 1;
+    uint64_t least = UINT64_MAX;
+    for (uint32_t i = 0; i < 4; i++) {
+        uint32_t xrows = tile_for(g->dev, gate->k16, 1u << i).xrows;
+        uint64_t tiles = ceil_div(g->n, xrows); // of the shared experts
+        for (uint32_t e = 0; e < g->p.config->n_routed_experts; e++)
+            tiles += ceil_div(first[e + 1] - first[e], xrows);
+        if (tiles * cost[i] < least) {
+            least = tiles * cost[i];
+            best = xrows;
+        }
+    }
+    return best;
+}
+
 // Routed experts in ascending number, then the shared experts; every row adds its pairs in that
 // order.
 static struct moe experts_table(struct graph *g, const struct weight_layer *layer,
@@ -556,15 +583,9 @@ static struct moe experts_table(struct graph *g, const struct weight_layer *laye
     uint32_t first[1024 + 1] = {0}; // pairs of each expert; n_routed_experts is at most 1024
     for (uint32_t i = 0; i < g->n * k; i++)
         first[ids[i] + 1]++;
-    uint32_t used = 0;
-    for (uint32_t e = 0; e < c->n_routed_experts; e++) {
-        used += first[e + 1] != 0;
+    for (uint32_t e = 0; e < c->n_routed_experts; e++)
         first[e + 1] += first[e];
-    }
-    // Tiles of several rows pay off once experts are shared; else they would compute mostly
-    // padding.
-    bool many = g->n > 1 && g->n * k >= 2 * used;
-    struct moe moe = {.xrows = many ? g->many.xrows : g->one.xrows, .mat0 = WEIGHT_NONE};
+    struct moe moe = {.xrows = experts_xrows(g, layer, first), .mat0 = WEIGHT_NONE};
 
     uint32_t *pair_rows = g->table + g->t.pair_rows, *list = g->table + g->t.sum_list;
     uint32_t fill[1024]; // next pair of an expert
@@ -606,7 +627,7 @@ static void record_tiles(struct graph *g, enum kernel kernel, const struct moe *
                          const struct weight_mat *sample, const struct vk_bind *binds,
                          const void *push, uint32_t *push_heap, uint32_t rows)
 {
-    struct tile tile = moe->xrows == 1 ? g->one : g->many;
+    struct tile tile = tile_for(g->dev, sample->k16, moe->xrows);
     struct vk_bind all[8];
     uint32_t n = (uint32_t)strlen(kernel_rows[kernel].binds);
     memcpy(all, binds, n * sizeof(all[0]));
@@ -1029,16 +1050,6 @@ static int buffers_create(struct graph *g, struct fault *fault)
     return 0;
 }
 
-// Measured on each kind of device with tools/bench gemv and gemm; doc/measurements.md.
-static void tiles_choose(struct graph *g)
-{
-    // On the texel path a lane owns whole rows: tiles are multiples of the subgroup.
-    bool texel = vk_device_path(g->dev) == VK_PATH_TEXEL;
-    g->one = texel ? (struct tile){4 * g->subgroup, 1} : (struct tile){4, 1};
-    g->many = texel ? (struct tile){4 * g->subgroup, 8} : (struct tile){4, 4};
-    g->heads_tile = 8;
-}
-
 int graph_create(const struct graph_params *params, struct graph **ret, struct fault *fault)
 {
     struct graph *g = calloc(1, sizeof(*g));
@@ -1051,7 +1062,7 @@ int graph_create(const struct graph_params *params, struct graph **ret, struct f
     g->score_scale = rope_softmax_scale(params->config);
     graph_dims_get(params, &g->d);
     graph_table_get(params, &g->d, &g->t);
-    tiles_choose(g);
+    g->heads_tile = 8;
     int err = dims_check(params, &g->d, fault);
     if (err)
         goto fail;

@@ -9,6 +9,7 @@
 #extension GL_EXT_control_flow_attributes : enable
 #extension GL_KHR_shader_subgroup_basic : enable
 #extension GL_KHR_shader_subgroup_arithmetic : enable
+#extension GL_KHR_shader_subgroup_shuffle : enable
 
 #ifdef TEXEL
 #define HEAP(b) layout(set = 0, binding = b) uniform usamplerBuffer heap_texels;
@@ -65,6 +66,14 @@ vec4 e4m3_by_half(uint v)
     uint even = (t & 0x80008000u) | ((t & 0x7f007f00u) >> 1);
     vec2 a = unpackHalf2x16(even), b = unpackHalf2x16(odd);
     return vec4(a.x, b.x, a.y, b.y);
+}
+
+// The same codes with sign, exponent and mantissa moved to their f32 places are the values times 2^-120, f32
+// subnormals for codes 1..7: one multiplication repairs that where the device's f32 keeps subnormals.
+vec4 e4m3_by_f32(uint v)
+{
+    uvec4 b = uvec4(ivec4(v << 24, v << 16, v << 8, v) >> 4) & 0x87f00000u;
+    return uintBitsToFloat(b) * 1.329227995784916e36;
 }
 
 // Two BF16 values, low half first.

@@ -8,7 +8,8 @@
 #define STAGING_BYTES (16u << 20) // one copy a submission; larger brings nothing over PCIe
 #define WAIT_NS       60000000000ull
 
-// Memory property flags in order of preference for each use; the first type that has them all is taken.
+// Memory property flags in order of preference for each use; the first type that has them all is
+// taken.
 static const VkMemoryPropertyFlags memory_wishes[][3] = {
     [VK_MEMORY_DEVICE] = {VK_MEMORY_PROPERTY_DEVICE_LOCAL_BIT, 0, 0},
     [VK_MEMORY_UPLOAD] =
@@ -80,13 +81,12 @@ static int buffer_allocate(struct vk_buffer *buf, enum vk_memory use, struct fau
 
     VkMemoryAllocateFlagsInfo flags = {.sType = VK_STRUCTURE_TYPE_MEMORY_ALLOCATE_FLAGS_INFO,
                                        .flags = VK_MEMORY_ALLOCATE_DEVICE_ADDRESS_BIT};
-    VK_TRY(vkAllocateMemory(
-        dev->handle,
-        &(VkMemoryAllocateInfo){.sType = VK_STRUCTURE_TYPE_MEMORY_ALLOCATE_INFO,
-                                .pNext = &flags,
-                                .allocationSize = needs.size,
-                                .memoryTypeIndex = type},
-        NULL, &buf->memory));
+    VK_TRY(vkAllocateMemory(dev->handle,
+                            &(VkMemoryAllocateInfo){.sType = VK_STRUCTURE_TYPE_MEMORY_ALLOCATE_INFO,
+                                                    .pNext = &flags,
+                                                    .allocationSize = needs.size,
+                                                    .memoryTypeIndex = type},
+                            NULL, &buf->memory));
     dev->allocations++;
     VK_TRY(vkBindBufferMemory(dev->handle, buf->handle, buf->memory, 0));
     VkMemoryPropertyFlags properties = dev->memory.memoryTypes[type].propertyFlags;
@@ -113,16 +113,15 @@ int vk_buffer_create(struct vk_device *dev, const struct vk_buffer_params *param
                         (unsigned long long)dev->limits.allocation_max);
         goto fail;
     }
-    VK_TRY(vkCreateBuffer(
-        dev->handle,
-        &(VkBufferCreateInfo){.sType = VK_STRUCTURE_TYPE_BUFFER_CREATE_INFO,
-                              .size = buf->bytes,
-                              .usage = VK_BUFFER_USAGE_STORAGE_BUFFER_BIT |
-                                       VK_BUFFER_USAGE_UNIFORM_TEXEL_BUFFER_BIT |
-                                       VK_BUFFER_USAGE_SHADER_DEVICE_ADDRESS_BIT |
-                                       VK_BUFFER_USAGE_TRANSFER_SRC_BIT |
-                                       VK_BUFFER_USAGE_TRANSFER_DST_BIT},
-        NULL, &buf->handle));
+    VK_TRY(vkCreateBuffer(dev->handle,
+                          &(VkBufferCreateInfo){.sType = VK_STRUCTURE_TYPE_BUFFER_CREATE_INFO,
+                                                .size = buf->bytes,
+                                                .usage = VK_BUFFER_USAGE_STORAGE_BUFFER_BIT |
+                                                         VK_BUFFER_USAGE_UNIFORM_TEXEL_BUFFER_BIT |
+                                                         VK_BUFFER_USAGE_SHADER_DEVICE_ADDRESS_BIT |
+                                                         VK_BUFFER_USAGE_TRANSFER_SRC_BIT |
+                                                         VK_BUFFER_USAGE_TRANSFER_DST_BIT},
+                          NULL, &buf->handle));
     vk_name(dev, VK_OBJECT_TYPE_BUFFER, (uint64_t)buf->handle, params->name);
     err = buffer_allocate(buf, params->memory, fault);
     if (err)
@@ -162,18 +161,15 @@ void vk_buffer_destroy(struct vk_buffer **bufp)
 static const VkFormat view_format[BIND_KIND_COUNT] = {
     [BIND_TEXEL_U32X4] = VK_FORMAT_R32G32B32A32_UINT,
     [BIND_TEXEL_F32X4] = VK_FORMAT_R32G32B32A32_SFLOAT,
-    [BIND_TEXEL_F32] = VK_FORMAT_R32_SFLOAT,
-    [BIND_TEXEL_F16X4] = VK_FORMAT_R16G16B16A16_SFLOAT,
 };
-static const uint8_t view_texel_bytes[BIND_KIND_COUNT] = {
-    [BIND_TEXEL_U32X4] = 16, [BIND_TEXEL_F32X4] = 16, [BIND_TEXEL_F32] = 4, [BIND_TEXEL_F16X4] = 8};
 
-// Returns VK_NULL_HANDLE if the view cannot be made; views of a buffer span all of it, cut to the limit.
+// Returns VK_NULL_HANDLE if the view cannot be made; views of a buffer span all of it, cut to the
+// limit.
 VkBufferView vk_buffer_view(struct vk_buffer *buf, enum bind_kind kind)
 {
     if (buf->views[kind])
         return buf->views[kind];
-    uint64_t range_max = buf->dev->limits.texel_elements_max * view_texel_bytes[kind];
+    uint64_t range_max = buf->dev->limits.texel_elements_max * 16;
     VkBufferViewCreateInfo info = {.sType = VK_STRUCTURE_TYPE_BUFFER_VIEW_CREATE_INFO,
                                    .buffer = buf->handle,
                                    .format = view_format[kind],

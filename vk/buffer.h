@@ -30,8 +30,8 @@ void *vk_buffer_map(struct vk_buffer *buf);
 // vk_buffer_address returns the 64-bit device address.
 uint64_t vk_buffer_address(const struct vk_buffer *buf);
 
-// vk_buffer_write copies host bytes into the buffer at off, through a staging buffer where the memory
-// cannot be mapped.  Blocks.  The device must not be using that range.
+// vk_buffer_write copies host bytes into the buffer at off, through a staging buffer where the
+// memory cannot be mapped.  Blocks.  The device must not be using that range.
 int vk_buffer_write(struct vk_buffer *buf, uint64_t off, const void *src, uint64_t bytes,
                     struct fault *fault);
 // vk_buffer_read copies device bytes to the host.  Blocks until the queue is idle.

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
-// cmd: recording and submitting kernels.  One command list is recorded, submitted, waited for and recorded
-// again; order between dispatches is made by vk_cmd_barrier, a full memory barrier of the compute stage.
-// Owner: the device's thread.
+// cmd: recording and submitting kernels.  One command list is recorded, submitted, waited for and
+// recorded again; order between dispatches is made by vk_cmd_barrier, a full memory barrier of the
+// compute stage. Owner: the device's thread.
 #pragma once
 #include "vk/buffer.h"
 #include "vk/kernels.h"
@@ -11,8 +11,8 @@
 
 struct vk_pipeline; // opaque; owned by the device
 
-// vk_pipeline_get returns the pipeline of a kernel with these specialization constants, compiled on the
-// first call and kept.  spec: [n] values of constant_id 0, 1, ...
+// vk_pipeline_get returns the pipeline of a kernel with these specialization constants, compiled on
+// the first call and kept.  spec: [n] values of constant_id 0, 1, ...
 int vk_pipeline_get(struct vk_device *dev, enum kernel kernel, const uint32_t *spec, uint32_t n,
                     struct vk_pipeline **ret, struct fault *fault);
 
@@ -38,11 +38,13 @@ void vk_cmd_dispatch(struct vk_cmd *cmd, struct vk_pipeline *pipe, const struct 
 // vk_cmd_barrier makes all writes so far visible to all that follows, the host included.
 void vk_cmd_barrier(struct vk_cmd *cmd);
 // vk_cmd_copy records a copy of bytes (multiple of 4) between buffers.
-void vk_cmd_copy(struct vk_cmd *cmd, struct vk_buffer *dst, uint64_t dst_off,
-                 struct vk_buffer *src, uint64_t src_off, uint64_t bytes);
+void vk_cmd_copy(struct vk_cmd *cmd, struct vk_buffer *dst, uint64_t dst_off, struct vk_buffer *src,
+                 uint64_t src_off, uint64_t bytes);
 
-// vk_cmd_submit ends recording and submits; *ret_value is the timeline value that will be signalled.
+// vk_cmd_submit ends recording and submits; *ret_value is the timeline value that will be
+// signalled.
 int vk_cmd_submit(struct vk_cmd *cmd, uint64_t *ret_value, struct fault *fault);
 
-// vk_wait waits until the timeline reaches value.  -ETIME after timeout_ns, -EIO if the device is lost.
+// vk_wait waits until the timeline reaches value.  -ETIME after timeout_ns, -EIO if the device is
+// lost.
 int vk_wait(struct vk_device *dev, uint64_t value, uint64_t timeout_ns, struct fault *fault);

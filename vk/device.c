@@ -10,9 +10,9 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define DEVICES_MAX      32u
-#define CACHE_BYTES_MAX  (256u << 20) // a larger pipeline cache file is not ours
-#define ARRAY_LEN(a)     (sizeof(a) / sizeof((a)[0]))
+#define DEVICES_MAX     32u
+#define CACHE_BYTES_MAX (256u << 20) // a larger pipeline cache file is not ours
+#define ARRAY_LEN(a)    (sizeof(a) / sizeof((a)[0]))
 
 const char *const vk_path_name[VK_PATH_COUNT] = {
     [VK_PATH_TEXEL] = "texel buffers",
@@ -58,9 +58,10 @@ void vk_name(struct vk_device *dev, VkObjectType type, uint64_t handle, const ch
 
 /* ------------------------------------------------------------- instance */
 
-static VKAPI_ATTR VkBool32 VKAPI_CALL
-on_message(VkDebugUtilsMessageSeverityFlagBitsEXT severity, VkDebugUtilsMessageTypeFlagsEXT types,
-           const VkDebugUtilsMessengerCallbackDataEXT *data, void *user)
+static VKAPI_ATTR VkBool32 VKAPI_CALL on_message(VkDebugUtilsMessageSeverityFlagBitsEXT severity,
+                                                 VkDebugUtilsMessageTypeFlagsEXT types,
+                                                 const VkDebugUtilsMessengerCallbackDataEXT *data,
+                                                 void *user)
 {
     (void)types;
     struct vk_device *dev = user;
@@ -78,10 +79,9 @@ static int instance_create(struct vk_device *dev, bool validate, struct fault *f
     static const char *const extensions[] = {VK_EXT_DEBUG_UTILS_EXTENSION_NAME};
     static const VkValidationFeatureEnableEXT enables[] = {
         VK_VALIDATION_FEATURE_ENABLE_SYNCHRONIZATION_VALIDATION_EXT};
-    VkValidationFeaturesEXT features = {
-        .sType = VK_STRUCTURE_TYPE_VALIDATION_FEATURES_EXT,
-        .enabledValidationFeatureCount = ARRAY_LEN(enables),
-        .pEnabledValidationFeatures = enables};
+    VkValidationFeaturesEXT features = {.sType = VK_STRUCTURE_TYPE_VALIDATION_FEATURES_EXT,
+                                        .enabledValidationFeatureCount = ARRAY_LEN(enables),
+                                        .pEnabledValidationFeatures = enables};
     VkApplicationInfo app = {.sType = VK_STRUCTURE_TYPE_APPLICATION_INFO,
                              .pApplicationName = "expertd",
                              .apiVersion = VK_API_VERSION_1_2};
@@ -96,9 +96,8 @@ static int instance_create(struct vk_device *dev, bool validate, struct fault *f
     if (!validate)
         return 0;
 
-    PFN_vkCreateDebugUtilsMessengerEXT create =
-        (PFN_vkCreateDebugUtilsMessengerEXT)(void (*)(void))vkGetInstanceProcAddr(
-            dev->instance, "vkCreateDebugUtilsMessengerEXT");
+    PFN_vkCreateDebugUtilsMessengerEXT create = (PFN_vkCreateDebugUtilsMessengerEXT)(void (*)(
+        void))vkGetInstanceProcAddr(dev->instance, "vkCreateDebugUtilsMessengerEXT");
     VkDebugUtilsMessengerCreateInfoEXT messenger = {
         .sType = VK_STRUCTURE_TYPE_DEBUG_UTILS_MESSENGER_CREATE_INFO_EXT,
         .messageSeverity = VK_DEBUG_UTILS_MESSAGE_SEVERITY_WARNING_BIT_EXT |
@@ -160,10 +159,9 @@ static void limits_memory(VkPhysicalDevice physical, struct vk_limits *limits)
         if (!(heap->flags & VK_MEMORY_HEAP_DEVICE_LOCAL_BIT) || heap->size <= limits->memory_bytes)
             continue;
         limits->memory_bytes = heap->size;
-        limits->memory_available =
-            has_budget && budget.heapBudget[i] > budget.heapUsage[i]
-                ? budget.heapBudget[i] - budget.heapUsage[i]
-                : heap->size;
+        limits->memory_available = has_budget && budget.heapBudget[i] > budget.heapUsage[i]
+                                       ? budget.heapBudget[i] - budget.heapUsage[i]
+                                       : heap->size;
     }
     // lavapipe reports a heap of 2 GiB whatever the machine has; its memory is the host's.
     if (limits->is_cpu) {
@@ -269,8 +267,8 @@ static void list_text(const VkPhysicalDevice *devices, uint32_t n, char *buf, si
     for (uint32_t i = 0; i < n && used < buf_bytes; i++) {
         VkPhysicalDeviceProperties p;
         vkGetPhysicalDeviceProperties(devices[i], &p);
-        used += (size_t)snprintf(buf + used, buf_bytes - used, "%s%u: %s (%s)",
-                                 i ? separator : "", i, p.deviceName, type_name(p.deviceType));
+        used += (size_t)snprintf(buf + used, buf_bytes - used, "%s%u: %s (%s)", i ? separator : "",
+                                 i, p.deviceName, type_name(p.deviceType));
     }
 }
 
@@ -440,11 +438,11 @@ static int device_create(struct vk_device *dev, struct fault *fault)
         NULL, &dev->pool));
     VkSemaphoreTypeCreateInfo timeline = {.sType = VK_STRUCTURE_TYPE_SEMAPHORE_TYPE_CREATE_INFO,
                                           .semaphoreType = VK_SEMAPHORE_TYPE_TIMELINE};
-    VK_TRY(vkCreateSemaphore(
-        dev->handle,
-        &(VkSemaphoreCreateInfo){.sType = VK_STRUCTURE_TYPE_SEMAPHORE_CREATE_INFO,
-                                 .pNext = &timeline},
-        NULL, &dev->timeline));
+    VK_TRY(
+        vkCreateSemaphore(dev->handle,
+                          &(VkSemaphoreCreateInfo){.sType = VK_STRUCTURE_TYPE_SEMAPHORE_CREATE_INFO,
+                                                   .pNext = &timeline},
+                          NULL, &dev->timeline));
     return 0;
 fail:
     return err;
@@ -452,8 +450,8 @@ fail:
 
 /* ------------------------------------------------------- pipeline cache */
 
-// The header that Vulkan puts in front of cache data, plus nothing of ours: a file of another device or
-// driver is left alone and written anew later.
+// The header that Vulkan puts in front of cache data, plus nothing of ours: a file of another
+// device or driver is left alone and written anew later.
 static bool cache_header_fits(const struct vk_device *dev, const void *data, size_t bytes)
 {
     VkPhysicalDeviceProperties p;
@@ -519,8 +517,8 @@ int vk_device_cache_save(struct vk_device *dev)
     void *data = malloc(bytes);
     char temp[4096];
     int err = -ENOMEM, fd = -1;
-    if (!data || snprintf(temp, sizeof(temp), "%s.%d", dev->cache_path, (int)getpid()) >=
-                     (int)sizeof(temp))
+    if (!data ||
+        snprintf(temp, sizeof(temp), "%s.%d", dev->cache_path, (int)getpid()) >= (int)sizeof(temp))
         goto out;
     err = -EIO;
     if (vkGetPipelineCacheData(dev->handle, dev->cache, &bytes, data) < 0)
@@ -565,10 +563,10 @@ int vk_device_open(const struct vk_device_params *params, struct vk_device **ret
     if (!err)
         err = cache_create(dev, params->pipeline_cache, fault);
     if (!err)
-        err = vk_buffer_create(dev,
-                               &(struct vk_buffer_params){
-                                   .bytes = 256, .memory = VK_MEMORY_DEVICE, .name = "dummy"},
-                               &dev->dummy, fault);
+        err = vk_buffer_create(
+            dev,
+            &(struct vk_buffer_params){.bytes = 256, .memory = VK_MEMORY_DEVICE, .name = "dummy"},
+            &dev->dummy, fault);
     if (!err)
         err = vk_device_selftest(dev, fault);
     if (err)

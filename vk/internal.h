@@ -24,8 +24,8 @@ struct vk_buffer {
     VkDeviceMemory memory;
     VkDeviceAddress address;
     uint64_t bytes;
-    void *map;                            // NULL: not host-visible
-    VkBufferView views[BIND_KIND_COUNT];  // made at the first use of that kind
+    void *map;                           // NULL: not host-visible
+    VkBufferView views[BIND_KIND_COUNT]; // made at the first use of that kind
 };
 
 struct vk_pipeline {
@@ -68,6 +68,6 @@ void vk_pipelines_destroy(struct vk_device *dev);
 VkBufferView vk_buffer_view(struct vk_buffer *buf, enum bind_kind kind);
 // vk_cmd_fill records zeros over the whole buffer.
 void vk_cmd_fill(struct vk_cmd *cmd, struct vk_buffer *buf);
-// vk_device_selftest sets limits.fp16_subnormals; -ENOTSUP if FP8 cannot be decoded at all.
+// vk_device_selftest sets limits.e4m3; -ENOTSUP if FP8 cannot be decoded at all.
 int vk_device_selftest(struct vk_device *dev, struct fault *fault);
 void vk_name(struct vk_device *dev, VkObjectType type, uint64_t handle, const char *name);

@@ -15,12 +15,11 @@ static enum bind_kind letter_kind(char letter, enum vk_path path)
         return BIND_STORAGE;
     switch (letter) {
     case 'H':
+    case 'k':
         return BIND_TEXEL_U32X4;
     case 'X':
     case 'K':
         return BIND_TEXEL_F32X4;
-    case 'k':
-        return BIND_TEXEL_F16X4;
     default:
         return BIND_STORAGE;
     }
@@ -195,9 +194,9 @@ int vk_cmd_begin(struct vk_cmd *cmd)
 {
     cmd->err = 0;
     VkResult result = vkBeginCommandBuffer(
-        cmd->handle, &(VkCommandBufferBeginInfo){
-                         .sType = VK_STRUCTURE_TYPE_COMMAND_BUFFER_BEGIN_INFO,
-                         .flags = VK_COMMAND_BUFFER_USAGE_ONE_TIME_SUBMIT_BIT});
+        cmd->handle,
+        &(VkCommandBufferBeginInfo){.sType = VK_STRUCTURE_TYPE_COMMAND_BUFFER_BEGIN_INFO,
+                                    .flags = VK_COMMAND_BUFFER_USAGE_ONE_TIME_SUBMIT_BIT});
     return result < 0 ? -EIO : 0;
 }
 
@@ -287,10 +286,10 @@ int vk_cmd_submit(struct vk_cmd *cmd, uint64_t *ret_value, struct fault *fault)
     if (cmd->err)
         return fault_set(fault, -cmd->err, "Vulkan: a command could not be recorded");
     uint64_t value = dev->timeline_value + 1;
-    VkTimelineSemaphoreSubmitInfo timeline = {
-        .sType = VK_STRUCTURE_TYPE_TIMELINE_SEMAPHORE_SUBMIT_INFO,
-        .signalSemaphoreValueCount = 1,
-        .pSignalSemaphoreValues = &value};
+    VkTimelineSemaphoreSubmitInfo timeline = {.sType =
+                                                  VK_STRUCTURE_TYPE_TIMELINE_SEMAPHORE_SUBMIT_INFO,
+                                              .signalSemaphoreValueCount = 1,
+                                              .pSignalSemaphoreValues = &value};
     VK_TRY(vkQueueSubmit(dev->queue, 1,
                          &(VkSubmitInfo){.sType = VK_STRUCTURE_TYPE_SUBMIT_INFO,
                                          .pNext = &timeline,
@@ -309,13 +308,13 @@ fail:
 int vk_wait(struct vk_device *dev, uint64_t value, uint64_t timeout_ns, struct fault *fault)
 {
     int err = 0;
-    VkResult result = vkWaitSemaphores(
-        dev->handle,
-        &(VkSemaphoreWaitInfo){.sType = VK_STRUCTURE_TYPE_SEMAPHORE_WAIT_INFO,
-                               .semaphoreCount = 1,
-                               .pSemaphores = &dev->timeline,
-                               .pValues = &value},
-        timeout_ns);
+    VkResult result =
+        vkWaitSemaphores(dev->handle,
+                         &(VkSemaphoreWaitInfo){.sType = VK_STRUCTURE_TYPE_SEMAPHORE_WAIT_INFO,
+                                                .semaphoreCount = 1,
+                                                .pSemaphores = &dev->timeline,
+                                                .pValues = &value},
+                         timeout_ns);
     if (result == VK_TIMEOUT)
         return fault_set(fault, ETIME, "the Vulkan device did not finish within %.0f s",
                          (double)timeout_ns / 1e9);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// selftest: does this device decode all 256 E4M3 codes, by each of the two ways, as the format says?
-// Real drivers differ in what they do with fp16 subnormals, whatever they report.
+// selftest: does this device decode all 256 E4M3 codes, by each of the three ways, as the format
+// says? Real drivers differ in what they do with subnormals, whatever they report.
 #include "vk/internal.h"
 
 #include <errno.h>
@@ -24,13 +24,21 @@ static bool codes_match(const float *got)
     return true;
 }
 
+// The fastest exact way: on a CPU one multiplication beats the conversion from halves.
+static enum vk_e4m3 e4m3_choose(const struct vk_device *dev, float got[][256])
+{
+    if (dev->limits.is_cpu && codes_match(got[VK_E4M3_F32]))
+        return VK_E4M3_F32;
+    return codes_match(got[VK_E4M3_HALF]) ? VK_E4M3_HALF : VK_E4M3_INTEGER;
+}
+
 int vk_device_selftest(struct vk_device *dev, struct fault *fault)
 {
     struct vk_buffer *in = NULL, *out = NULL;
     struct vk_cmd *cmd = NULL;
     struct vk_pipeline *pipe;
     uint64_t value;
-    float got[2][256]; // by half precision, by integers
+    float got[VK_E4M3_COUNT][256];
     uint8_t codes[256];
     for (int i = 0; i < 256; i++)
         codes[i] = (uint8_t)i;
@@ -62,8 +70,8 @@ int vk_device_selftest(struct vk_device *dev, struct fault *fault)
         err = vk_buffer_read(out, 0, got, sizeof(got), fault);
     if (err)
         goto out;
-    dev->limits.fp16_subnormals = codes_match(got[0]);
-    if (!codes_match(got[1]))
+    dev->limits.e4m3 = e4m3_choose(dev, got);
+    if (!codes_match(got[VK_E4M3_INTEGER]))
         err = fault_set(fault, ENOTSUP, "the Vulkan device %s decodes FP8 E4M3 wrongly",
                         dev->limits.name);
 out:
