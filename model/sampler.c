@@ -190,7 +190,7 @@ static const float *adjust(struct sampler *s, const struct sampler_params *p, co
     if (p->repetition_penalty != 1)
         penalize_repetition(s, p->repetition_penalty, history, history_n);
     if (p->frequency_penalty != 0 || p->presence_penalty != 0)
-        penalize_counts(s, p, history + prompt_n, history_n - prompt_n);
+        penalize_counts(s, p, prompt_n ? history + prompt_n : history, history_n - prompt_n);
     for (uint32_t i = 0; i < s->holes_n; i++)
         s->adjusted[s->holes[i]] = -INFINITY;
     return s->adjusted;

@@ -174,7 +174,9 @@ struct encoding {
 static int encode_piece(void *user, const char *piece, size_t len)
 {
     const struct encoding *e = user;
-    return bpe_encode(e->tok->bpe, e->scratch->bpe, piece, len, e->list);
+    int err = bpe_encode(e->tok->bpe, e->scratch->bpe, piece, len, e->list);
+    return err == -E2BIG ? fault_set(e->fault, E2BIG, "a piece of the text has 4 GiB or more")
+                         : err;
 }
 
 // Encodes the pending text and forgets it.
@@ -224,6 +226,8 @@ static int hold(struct encoding *e, size_t more)
 // Adds text to what is pending; it must stay valid until the next flush or hold.
 static int append(struct encoding *e, const char *text, size_t len)
 {
+    if (len == 0)
+        return 0;
     if (e->len == 0) {
         e->text = text;
         e->len = len;

@@ -60,7 +60,7 @@ static enum chat_role role_of(const json_t *message)
     for (unsigned i = 0; i < CHAT_ROLE_COUNT; i++)
         if (strcmp(role, names[i]) == 0)
             return (enum chat_role)i;
-    CHECK(!"a role");
+    CHECK(false);
     return CHAT_ROLE_COUNT;
 }
 
