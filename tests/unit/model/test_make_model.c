@@ -3,6 +3,7 @@
 // tokenizes; the same seed gives the same bytes; nothing is overwritten and nothing is left behind.
 #include "model/card.h"
 #include "model/checkpoint.h"
+#include "model/template.h"
 #include "model/tokenizer.h"
 #include "tests/unit/model/fixture.h"
 
@@ -79,6 +80,7 @@ static void check_tokenizer(const char *dir, uint32_t vocab)
     struct tokenizer_scratch *scratch = NULL;
     struct token_list list = {0};
     struct fault fault = {0};
+    enum template_style style;
     char back[256];
     size_t n = 0;
 
@@ -91,6 +93,7 @@ static void check_tokenizer(const char *dir, uint32_t vocab)
         CHECK(tokenizer_has(tok, id));
     CHECK(tokenizer_id(tok, "<think>") == vocab - 17);
     CHECK(tokenizer_bos(tok) == 0);
+    CHECK(template_detect(tok, &style, &fault) == 0 && style == TEMPLATE_R1);
     CHECK(tokenizer_scratch_create(tok, &scratch) == 0);
     CHECK(tokenizer_encode(tok, scratch, text, sizeof(text) - 1, false, &list, &fault) == 0);
     CHECK(list.n < sizeof(text) * 3 / 4); // merges are used
