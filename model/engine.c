@@ -103,18 +103,18 @@ static int plan_check(struct engine *e, struct fault *fault)
                      (double)(need - e->weights->bytes) / 1e9, (double)have / 1e9);
 }
 
-// Runs the shapes of work once, so that no request waits for a shader compiler: one row, some rows,
-// MTP.
+// Runs the shapes of work once, so that no request waits for a shader compiler: tiles of 1, 2, 4, 8
+// rows, MTP.  The rows hold one token, so experts see tiles of each size too.
 static int warm_up(struct engine *e, struct fault *fault)
 {
-    struct engine_row rows[4];
-    uint32_t many = e->params.batch_rows_max < 4 ? e->params.batch_rows_max : 4;
+    struct engine_row rows[8];
+    uint32_t many = e->params.batch_rows_max < 8 ? e->params.batch_rows_max : 8;
     if (many > e->params.context_max)
         many = e->params.context_max;
-    for (uint32_t i = 0; i < 4; i++)
+    for (uint32_t i = 0; i < 8; i++)
         rows[i] = (struct engine_row){.position = i, .want_logits = i < e->params.logits_rows_max};
     int err = kv_reserve(e->kv, 0, many);
-    for (uint32_t n = 1; n <= many && !err; n += many > 1 ? many - 1 : 1) {
+    for (uint32_t n = 1; n <= many && !err; n *= 2) {
         err = graph_step(e->graph, e->kv, rows, n, NULL, fault);
         if (!err && e->params.mtp)
             err = graph_mtp_step(e->graph, e->kv, rows, n, NULL, fault);
