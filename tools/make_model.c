@@ -507,7 +507,7 @@ static int model_write(const struct options *options, const struct model_config 
 
     int err = items_make(config, items);
     if (err == 0)
-        err = weights_create(options->seed, config->scale_ue8m0, &weights);
+        err = weights_create(options->seed, config, &weights);
     if (err < 0)
         return fault_set(fault, ENOMEM, "no memory for the list of tensors");
     out.total = items->bytes;

@@ -11,6 +11,8 @@
 #define CODE_BITS  12u
 #define WORD_CODES 5u
 
+#define SPECIALS 3u // begin, end and padding: ids 0 to 2 of the tokenizer
+
 #define NORMALS 65536u // 16 bits a value for BF16 and F32
 
 // The largest of a block's 16,384 normal numbers lies near this many standard deviations.
@@ -19,7 +21,7 @@
 
 struct weights {
     uint64_t seed;
-    bool ue8m0;
+    bool ue8m0, tied;
     uint8_t codes[CODES];
     float normals[NORMALS]; // quantiles of the normal distribution
     uint16_t bf16[NORMALS]; // bf16_mean + bf16_std * normals
@@ -114,13 +116,14 @@ static void bf16_table_set(struct weights *weights, float mean, float std)
     weights->bf16_std = std;
 }
 
-int weights_create(uint64_t seed, bool ue8m0, struct weights **ret)
+int weights_create(uint64_t seed, const struct model_config *config, struct weights **ret)
 {
     struct weights *weights = calloc(1, sizeof(*weights));
     if (!weights)
         return -ENOMEM;
     weights->seed = seed;
-    weights->ue8m0 = ue8m0;
+    weights->ue8m0 = config->scale_ue8m0;
+    weights->tied = config->tie_word_embeddings;
     tables_fill(weights);
     bf16_table_set(weights, 0, 1);
     *ret = weights;
@@ -136,14 +139,16 @@ void weights_destroy(struct weights **weights)
 // --- what each tensor looks like ---------------------------------------------------------------
 
 // Spread of a tensor's values.  Matrices keep the size of what passes through them; the head is
-// larger, so that the choice among tokens is not flat.
-static void spread_of(const struct tensor_spec *spec, float *ret_mean, float *ret_std)
+// larger, so that the choice among tokens is not flat.  An embedding that is the head as well is
+// small enough for the layers to outweigh it; else every token would predict itself.
+static void spread_of(const struct weights *weights, const struct tensor_spec *spec,
+                      float *ret_mean, float *ret_std)
 {
     *ret_mean = 0;
     *ret_std = 1 / sqrtf((float)spec->cols);
-    if (spec->role == ROLE_EMBED)
+    if (spec->role == ROLE_EMBED && !weights->tied)
         *ret_std = 1;
-    else if (spec->role == ROLE_HEAD)
+    else if (spec->role == ROLE_EMBED || spec->role == ROLE_HEAD)
         *ret_std *= 4;
     else if (spec->role == ROLE_ROUTER_BIAS)
         *ret_std = 0.02f;
@@ -168,7 +173,7 @@ void weights_scales(const struct weights *weights, const struct tensor_spec *spe
     uint64_t state = name_seed(weights, spec->name) ^ 0x5ca1e5;
     float mean, std;
 
-    spread_of(spec, &mean, &std);
+    spread_of(weights, spec, &mean, &std);
     for (uint32_t i = 0; i < blocks; i++) {
         // Blocks differ by up to two, so that a wrong scale shows.
         double size = 0.7 + 0.7 * (double)(next(&state) >> 11) * 0x1p-53;
@@ -230,7 +235,7 @@ void weights_strip(struct weights *weights, const struct tensor_spec *spec, enum
     size_t count = (size_t)n * spec->cols;
     float mean, std;
 
-    spread_of(spec, &mean, &std);
+    spread_of(weights, spec, &mean, &std);
     if (dtype == DTYPE_F8_E4M3) {
         codes_fill(weights, state, dst, count);
         blocks_peak(~state, n, spec->cols, dst);
@@ -240,4 +245,6 @@ void weights_strip(struct weights *weights, const struct tensor_spec *spec, enum
     } else {
         f32_fill(weights, state, mean, std, dst, count);
     }
+    if (spec->role == ROLE_HEAD && first == 0 && !weights->tied)
+        memset(dst, 0, (size_t)(n < SPECIALS ? n : SPECIALS) * spec->cols * dtype_bytes[dtype]);
 }

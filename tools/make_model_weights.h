@@ -1,18 +1,19 @@
 // SPDX-License-Identifier: MIT
 // make_model_weights: random weights that keep activations finite, quantised as a real quantiser
 // would: every FP8 block uses the whole range (its largest magnitude is 448), no NaN codes, scales
-// finite and positive.  The bytes of a tensor depend on the seed and the tensor's name only.
+// finite and positive.  The bytes of a tensor depend on the seed and the tensor's name only.  The
+// head's rows of the three specials are zero: a model that says random things does not say
+// end-of-sentence.
 // As fast as a drive: some GB/s a core; a table look-up replaces the normal distribution.
 #pragma once
 #include "model/safetensors.h"
 #include "model/tensors.h"
 
-#include <stdbool.h>
-
 struct weights; // tables; one thread
 
-// weights_create: ue8m0 makes every scale a power of two.  Returns 0 or -ENOMEM.
-int weights_create(uint64_t seed, bool ue8m0, struct weights **ret);
+// weights_create: scale_fmt ue8m0 in the config makes every scale a power of two.  Returns 0 or
+// -ENOMEM.
+int weights_create(uint64_t seed, const struct model_config *config, struct weights **ret);
 void weights_destroy(struct weights **weights);
 
 #define WEIGHTS_STRIP_ROWS 128u // rows of one FP8 block
