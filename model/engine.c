@@ -12,6 +12,11 @@ const char *const numerics_name[NUMERICS_COUNT] = {
     [NUMERICS_FP8_WEIGHTS] = "fp8-weights",
     [NUMERICS_OFFICIAL_FP8] = "official-fp8",
 };
+const char *const engine_loads_name[ENGINE_LOADS_COUNT] = {
+    [ENGINE_LOADS_AUTO] = "auto",
+    [ENGINE_LOADS_TEXEL] = "texel",
+    [ENGINE_LOADS_ADDRESS] = "address",
+};
 const char *const kv_type_name[KV_TYPE_COUNT] = {[KV_F16] = "f16", [KV_F32] = "f32"};
 
 struct engine {
@@ -135,7 +140,7 @@ int engine_open(const struct checkpoint *ck, const struct engine_params *params,
         err = vk_device_open(&(struct vk_device_params){.select = params->device_select,
                                                         .pipeline_cache = params->pipeline_cache,
                                                         .validate = params->validate,
-                                                        .path = -1},
+                                                        .path = (int)params->loads - 1},
                              &e->dev, fault);
     if (!err)
         err = weights_plan(ck, e->dev, e->params.mtp, &e->weights, fault);

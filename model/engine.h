@@ -23,9 +23,20 @@ extern const char *const numerics_name[NUMERICS_COUNT]; // "fp8-weights", "offic
 enum kv_type { KV_F16, KV_F32, KV_TYPE_COUNT };
 extern const char *const kv_type_name[KV_TYPE_COUNT]; // "f16", "f32"
 
+// How kernels load weights and activations; the results of the two differ in the order of
+// summation.
+enum engine_loads {
+    ENGINE_LOADS_AUTO,    // what measures best on the kind of device: texel on a CPU, else address
+    ENGINE_LOADS_TEXEL,   // texel buffers, a lane owns matrix rows
+    ENGINE_LOADS_ADDRESS, // 64-bit addresses and storage buffers, lanes run along K
+    ENGINE_LOADS_COUNT
+};
+extern const char *const engine_loads_name[ENGINE_LOADS_COUNT]; // "auto", "texel", "address"
+
 struct engine_params {
     const char *device_select;  // "auto", an index, a UUID or part of the device's name
     const char *pipeline_cache; // file of the VkPipelineCache, or NULL for none
+    enum engine_loads loads;
     enum numerics numerics;
     enum kv_type kv_type;
     uint32_t sequences_max;   // how many sequences may have KV at once, 1..512
@@ -104,10 +115,10 @@ enum engine_tap_kind {
     ENGINE_TAP_RESIDUAL, // [rows, hidden_size] before layer `layer`; layer = number of layers:
                          // after the last. May be changed: return true and the step goes on with
                          // the new values.
-    ENGINE_TAP_SCORES,  // [rows, n_routed_experts] sigmoid without bias
-    ENGINE_TAP_EXPERTS, // [rows, k] ids as float values, by falling p + bias
-    ENGINE_TAP_WEIGHTS, // [rows, k] final routing weights, same order
-    ENGINE_TAP_NORM,    // [rows with logits, hidden_size] what the head takes
+    ENGINE_TAP_SCORES,   // [rows, n_routed_experts] sigmoid without bias
+    ENGINE_TAP_EXPERTS,  // [rows, k] ids as float values, by falling p + bias
+    ENGINE_TAP_WEIGHTS,  // [rows, k] final routing weights, same order
+    ENGINE_TAP_NORM,     // [rows with logits, hidden_size] what the head takes
 };
 struct engine_tap {
     enum engine_tap_kind kind;

@@ -28,6 +28,7 @@ extern char **environ;
 struct options {
     const char *name, *model, *device;
     uint32_t tokens;
+    enum engine_loads loads;
     enum kv_type kv;
     enum numerics numerics;
 };
@@ -193,6 +194,10 @@ static void options_read(int argc, char **argv, struct options *o)
             o->device = argv[i + 1];
         else if (!strcmp(argv[i], "--tokens"))
             o->tokens = (uint32_t)strtoul(argv[i + 1], NULL, 10);
+        else if (!strcmp(argv[i], "--loads"))
+            o->loads = !strcmp(argv[i + 1], "texel")     ? ENGINE_LOADS_TEXEL
+                       : !strcmp(argv[i + 1], "address") ? ENGINE_LOADS_ADDRESS
+                                                         : ENGINE_LOADS_AUTO;
         else if (!strcmp(argv[i], "--kv"))
             o->kv = strcmp(argv[i + 1], "f32") ? KV_F16 : KV_F32;
         else if (!strcmp(argv[i], "--numerics"))
@@ -219,6 +224,7 @@ int main(int argc, char **argv)
     if (context > checkpoint_config(ck)->max_position_embeddings)
         die("the model's context is too short");
     struct engine_params params = {.device_select = o.device,
+                                   .loads = o.loads,
                                    .numerics = o.numerics,
                                    .kv_type = o.kv,
                                    .sequences_max = BATCH,

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
 // golden: runs the model of each directory on the device and compares every stage with
 // golden.safetensors (layout: tests/golden/README.md) or, for a trained model, with golden.jsonl.
-// One line a case; exit status 1 if one misses.  Usage: golden [--device NAME] [--validate] DIR...
+// One line a case; exit status 1 if one misses.  Usage: golden [--device NAME] [--loads NAME]
+// [--validate] DIR...
 #include "base/fault.h"
 #include "model/checkpoint.h"
 #include "model/engine.h"
@@ -22,6 +23,7 @@
 
 struct options {
     const char *device;
+    enum engine_loads loads;
     bool validate;
 };
 
@@ -435,6 +437,7 @@ static int run_open(struct run *r, const struct options *o, enum kv_type kv_type
 {
     struct fault fault;
     struct engine_params params = {.device_select = o->device ? o->device : "auto",
+                                   .loads = o->loads,
                                    .numerics = r->numerics,
                                    .kv_type = kv_type,
                                    .sequences_max = 3,
@@ -674,6 +677,14 @@ static void model_run(struct run *r, const struct options *o)
     safetensors_close(&r->gold);
 }
 
+static enum engine_loads loads_parse(const char *name)
+{
+    for (int i = 0; i < ENGINE_LOADS_COUNT; i++)
+        if (!strcmp(name, engine_loads_name[i]))
+            return (enum engine_loads)i;
+    die("--loads is auto, texel or address");
+}
+
 int main(int argc, char **argv)
 {
     struct options o = {0};
@@ -683,12 +694,16 @@ int main(int argc, char **argv)
             o.device = argv[++i];
             continue;
         }
+        if (!strcmp(argv[i], "--loads") && i + 1 < argc) {
+            o.loads = loads_parse(argv[++i]);
+            continue;
+        }
         if (!strcmp(argv[i], "--validate")) {
             o.validate = true;
             continue;
         }
         if (argv[i][0] == '-') {
-            fprintf(stderr, "usage: golden [--device NAME] [--validate] DIR...\n");
+            fprintf(stderr, "usage: golden [--device NAME] [--loads NAME] [--validate] DIR...\n");
             return 2;
         }
         struct fault fault;
@@ -705,7 +720,7 @@ int main(int argc, char **argv)
         cases += r.cases;
     }
     if (!cases) {
-        fprintf(stderr, "usage: golden [--device NAME] [--validate] DIR...\n");
+        fprintf(stderr, "usage: golden [--device NAME] [--loads NAME] [--validate] DIR...\n");
         return 2;
     }
     printf("%u cases, %u missed\n", cases, missed);
