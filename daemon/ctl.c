@@ -29,6 +29,8 @@ int conf_source_read(const struct conf_source *source, struct conf *ret, struct 
         err = conf_set(&conf, source->sets[i], fault);
     if (err == 0)
         err = conf_check(&conf, fault);
+    if (err == 0 && conf.listen_loopback[0])
+        err = listener_loopback_check(conf.listen_loopback, fault);
     if (err == 0)
         *ret = conf;
     return err;

@@ -7,7 +7,7 @@
 struct conf_source {
     const char *file;
     bool file_required; // --config was given: a missing file is an error
-    const char **sets;  // [sets_n] "section.key=value", in the order of the command line
+    char **sets;        // [sets_n] "section.key=value", in the order of the command line; allocated
     uint32_t sets_n;
 };
 

@@ -62,10 +62,19 @@ static void help_print(void)
     printf("\nSizes take K M G T, times take us ms s min.  See expertd(8) and expertd.conf(5).\n");
 }
 
+// set_add keeps one --set; the array has room for every argument.
+static int set_add(struct conf_source *source, const char *option, const char *value)
+{
+    char *text;
+    if (asprintf(&text, "%s%s", option, value) < 0)
+        return -ENOMEM;
+    source->sets[source->sets_n++] = text;
+    return 0;
+}
+
 // args_parse fills in how the configuration is to be read.  Returns -1 to go on, or an exit status.
 static int args_parse(int argc, char **argv, struct conf_source *source, bool *ret_check)
 {
-    char *text;
     int c;
     while ((c = getopt_long(argc, argv, "", options, NULL)) != -1) {
         switch (c) {
@@ -77,14 +86,16 @@ static int args_parse(int argc, char **argv, struct conf_source *source, bool *r
             *ret_check = true;
             break;
         case OPTION_MODEL:
-        case OPTION_SOCKET:
-            if (asprintf(&text, "%s=%s", c == OPTION_MODEL ? "model.path" : "listen.socket",
-                         optarg) < 0)
+            if (set_add(source, "model.path=", optarg) != 0)
                 return EXIT_FAILURE;
-            source->sets[source->sets_n++] = text;
+            break;
+        case OPTION_SOCKET:
+            if (set_add(source, "listen.socket=", optarg) != 0)
+                return EXIT_FAILURE;
             break;
         case OPTION_SET:
-            source->sets[source->sets_n++] = optarg;
+            if (set_add(source, "", optarg) != 0)
+                return EXIT_FAILURE;
             break;
         case OPTION_PRINT_CONFIG:
             conf_print_file(stdout);
@@ -229,21 +240,11 @@ static int start(const struct conf *conf, struct topology **ret, struct fault *f
     return 0;
 }
 
-int main(int argc, char **argv)
+static int run(const struct conf_source *source, bool check)
 {
-    struct conf_source source = {.file = CONF_FILE_DEFAULT};
     struct fault fault = {0};
     struct conf conf;
-    bool check = false;
-    source.sets = calloc((size_t)argc + 1, sizeof(*source.sets));
-    if (!source.sets)
-        return EXIT_FAILURE;
-    int status = args_parse(argc, argv, &source, &check);
-    if (status >= 0)
-        return status;
-
-    umask(0077);
-    if (conf_source_read(&source, &conf, &fault) != 0) {
+    if (conf_source_read(source, &conf, &fault) != 0) {
         log_error("%s", fault.text);
         return EXIT_USAGE;
     }
@@ -256,7 +257,24 @@ int main(int argc, char **argv)
         log_error("%s", fault.text);
         return EXIT_FAILURE;
     }
-    status = ctl_run(t, &source, &conf);
+    int status = ctl_run(t, source, &conf);
     topology_destroy(&t);
+    return status;
+}
+
+int main(int argc, char **argv)
+{
+    struct conf_source source = {.file = CONF_FILE_DEFAULT};
+    bool check = false;
+    source.sets = calloc((size_t)argc + 1, sizeof(*source.sets));
+    if (!source.sets)
+        return EXIT_FAILURE;
+    umask(0077);
+    int status = args_parse(argc, argv, &source, &check);
+    if (status < 0)
+        status = run(&source, check);
+    for (uint32_t i = 0; i < source.sets_n; i++)
+        free(source.sets[i]);
+    free(source.sets);
     return status;
 }

@@ -193,20 +193,34 @@ static void name_of(const union address *a, char *out, size_t out_bytes)
     }
 }
 
-int listener_open_loopback(const char *text, struct listener *ret, struct fault *fault)
+static int loopback_parse(const char *text, union address *ret, socklen_t *ret_len,
+                          struct fault *fault)
 {
-    union address addr;
-    socklen_t len;
-    if (!address_parse(text, &addr, &len))
+    if (!address_parse(text, ret, ret_len))
         return fault_set(fault, EINVAL,
-                         "[listen] loopback = %s: must be ADDRESS:PORT, as "
-                         "127.0.0.1:8080",
-                         text);
-    if (!address_is_loopback(&addr))
+                         "[listen] loopback = %s: must be ADDRESS:PORT, as 127.0.0.1:8080", text);
+    if (!address_is_loopback(ret))
         return fault_set(fault, EINVAL,
                          "[listen] loopback = %s: not a loopback address; the network is never "
                          "served through the kernel",
                          text);
+    return 0;
+}
+
+int listener_loopback_check(const char *text, struct fault *fault)
+{
+    union address addr;
+    socklen_t len;
+    return loopback_parse(text, &addr, &len, fault);
+}
+
+int listener_open_loopback(const char *text, struct listener *ret, struct fault *fault)
+{
+    union address addr;
+    socklen_t len;
+    int err = loopback_parse(text, &addr, &len, fault);
+    if (err != 0)
+        return err;
 
     struct listener l;
     listener_reset(&l);
@@ -215,7 +229,7 @@ int listener_open_loopback(const char *text, struct listener *ret, struct fault 
     if (l.fd < 0 || setsockopt(l.fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one)) != 0 ||
         bind(l.fd, &addr.any, len) != 0 || listen(l.fd, LISTEN_BACKLOG) != 0 ||
         getsockname(l.fd, &addr.any, &len) != 0) {
-        int err = fault_set(fault, errno, "[listen] loopback = %s: %s", text, strerror(errno));
+        err = fault_set(fault, errno, "[listen] loopback = %s: %s", text, strerror(errno));
         listener_close(&l);
         return err;
     }

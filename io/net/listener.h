@@ -30,6 +30,9 @@ int listener_open_unix(const char *path, mode_t mode, struct listener *ret, stru
 // (name tells which).  -EINVAL if it is no numeric loopback address with a port.
 int listener_open_loopback(const char *text, struct listener *ret, struct fault *fault);
 
+// listener_loopback_check says whether listener_open_loopback would understand the text.
+int listener_loopback_check(const char *text, struct fault *fault);
+
 // listener_adopt takes a listening fd from systemd (sd_listen_fds(3)); -EINVAL if it is not a
 // listening stream socket of Unix or loopback.  On success the fd belongs to the listener.
 int listener_adopt(int fd, struct listener *ret, struct fault *fault);

@@ -261,9 +261,12 @@ static void conn_deliver(struct sock *s, uint32_t i)
 {
     struct conn *c = &s->conns[i];
     if (c->in_n > 0) {
-        size_t used = s->params.ops.received(s->params.user, i, c->in, c->in_n);
-        assert(used <= c->in_n);
-        c->in_n -= used;
+        size_t n = c->in_n;
+        size_t used = s->params.ops.received(s->params.user, i, c->in, n);
+        assert(used <= n);
+        if (c->state != CONN_OPEN)
+            return; // it was closed in there: what is left is not wanted
+        c->in_n = n - used;
         memmove(c->in, c->in + used, c->in_n);
         c->paused = c->in_n > 0;
     } else {
