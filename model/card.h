@@ -14,7 +14,6 @@ struct model_card_line {
     uint64_t tensors, params, bytes;
 };
 
-// Bytes by dtype group of the file: what is stored how.
 struct model_card {
     char architecture[64]; // "DeepseekV3ForCausalLM"
     char model_type[32];

@@ -643,13 +643,14 @@ static int generation_read(const struct source *src, struct model_config *config
         .key = "top_k", .min = 0, .max = INT32_MAX, .presence = OPTIONAL};
     double temperature = (double)NAN, top_p = (double)NAN;
     bool sample = true;
+    long long off;
 
     int err = eos_read(src, config);
     if (err == 0)
         err = real_read(src, "temperature", OPTIONAL, 0, 100, &temperature);
     if (err == 0)
         err = real_read(src, "top_p", OPTIONAL, 0, 1, &top_p);
-    if (err == 0)
+    if (err == 0 && !value_int(json_object_get(src->object, "top_k"), -1, -1, &off)) // -1: off
         err = u32_read(src, &top_k_field, &config->top_k);
     if (err == 0)
         err = bool_read(src, "do_sample", OPTIONAL, &sample);

@@ -193,8 +193,9 @@ static int tensors_parse(struct safetensors *st, json_t *header, struct fault *f
         } else {
             struct tensor *tensor = &st->tensors[st->n++];
             struct entry entry = {st, key, value, fault};
-            tensor->name = strcpy(name, key); // measured by tensors_allocate
-            name += strlen(key) + 1;
+            size_t bytes = strlen(key) + 1; // there is room: tensors_allocate measured
+            tensor->name = memcpy(name, key, bytes);
+            name += bytes;
             err = entry_parse(&entry, tensor);
         }
         if (err < 0)

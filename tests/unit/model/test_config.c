@@ -182,8 +182,8 @@ static void test_generation(void)
 
     c = served("deepseek-v3", NULL, "{\"eos_token_id\": 2, \"do_sample\": false}");
     CHECK(c.eos_n == 2 && c.temperature == 0 && isnan(c.top_p));
-    c = served("deepseek-v3", NULL, "{\"temperature\": null}");
-    CHECK(isnan(c.temperature));
+    c = served("deepseek-v3", NULL, "{\"temperature\": null, \"top_k\": -1}");
+    CHECK(isnan(c.temperature) && c.top_k == 0);
 
     struct fault fault;
     CHECK(parse_changed("deepseek-v3", NULL, "{\"temperature\": -1}", &c, &fault) == -EINVAL);
