@@ -224,7 +224,7 @@ static int copy_class(struct translation *t)
             fputc(*t->at++, t->out);
             return 0;
         }
-        if (*t->at == '[' || *t->at == ']')
+        if (*t->at == '[')
             return fault_set(t->fault, ENOTSUP, "an expression has a class inside a class");
         if (*t->at == '\\') {
             int err = copy_escape(t);

@@ -688,3 +688,19 @@ int template_detect(const struct tokenizer *tok, enum template_style *ret, struc
         *ret = opens_think(template) ? TEMPLATE_R1 : TEMPLATE_V3;
     return 0;
 }
+
+int template_check(enum template_style style, const struct tokenizer *tok, struct fault *fault)
+{
+    static const char *const deepseek[] = {BOS, EOS, USER, ASSISTANT, NULL};
+    static const char *const kimi[] = {KIMI_SYSTEM, KIMI_USER, KIMI_ASSISTANT,
+                                       KIMI_MIDDLE, KIMI_END,  NULL};
+    const char *const *marker = style == TEMPLATE_KIMI_K2 ? kimi : deepseek;
+
+    for (; *marker; marker++)
+        if (tokenizer_id(tok, *marker) == TOKEN_NONE)
+            return fault_set(fault, ENOTSUP,
+                             "the chat template %s needs the token %s, which this tokenizer does "
+                             "not have",
+                             template_style_name[style], *marker);
+    return 0;
+}

@@ -64,6 +64,11 @@ struct chat {
 // template.  -ENOTSUP with a sentence that says to set [model] template if nothing fits.
 int template_detect(const struct tokenizer *tok, enum template_style *ret, struct fault *fault);
 
+// template_check says whether the tokenizer has the style's markers of roles and turns: without
+// them a prompt would be plain text to the model.  -ENOTSUP naming the missing token.
+// For styles that were set rather than detected.
+int template_check(enum template_style style, const struct tokenizer *tok, struct fault *fault);
+
 // template_encode renders and tokenizes: literals with control tokens, outside text without.
 // Appends to list (BOS included; kimi-k2 has none); on failure list is as it was.
 // ret_in_reasoning: true iff the prompt ends inside an open <think>.

@@ -2,6 +2,8 @@
 // tiktoken.model, which Kimi-K2 has instead of a tokenizer.json: one token a line, its bytes in
 // base64 and its rank, which is also its id.  Two tokens merge when their bytes together are a
 // token; lower ranks go first.
+// Kimi's own code also cuts runs of more than 25 000 spaces, or other characters, before it
+// splits; here a run stays whole.
 #include "model/tokenizer_load.h"
 
 #include <errno.h>

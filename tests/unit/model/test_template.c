@@ -334,6 +334,9 @@ static void test_detect(const char *root)
         session_open(&s, root, rows[i].dir);
         CHECK(template_detect(s.tok, &style, &fault) == 0);
         CHECK(style == rows[i].style);
+        CHECK(template_check(style, s.tok, &fault) == 0);
+        CHECK(template_check(TEMPLATE_KIMI_K2, s.tok, &fault) == -ENOTSUP);
+        CHECK(strstr(fault.text, "kimi-k2 needs the token <|im_system|>"));
         session_close(&s);
     }
     session_open(&s, root, "tokenizers/qwen2"); // no template at all
