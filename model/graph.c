@@ -1,699 +1,18 @@
 // SPDX-License-Identifier: MIT
-#include "model/graph_buffers.h"
+#include "model/graph_record.h"
 #include "model/rope.h"
-#include "model/tile.h"
 
-#include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
-#include <string.h>
 #include <time.h>
 
-#define NORM_EPS_LORA                                                                              \
-    1e-6f // q_a_layernorm and kv_a_layernorm, whatever rms_norm_eps says (model.md 3.2)
-#define POSITIONS_LANE 4u              // positions a lane of att_scores owns on the texel path
-#define WAIT_NS        600000000000ull // a step that takes longer has hung the device
-
-struct graph {
-    struct graph_params p;
-    struct graph_dims d;
-    struct graph_table t;
-    const struct weights *w;
-    struct vk_device *dev;
-    struct vk_cmd *cmd;
-    struct vk_buffer *buf[BUF_COUNT];
-    struct vk_buffer **kv; // [layers]
-    uint32_t *table;       // host address of BUF_TABLE
-    uint32_t subgroup;
-    uint32_t heads_tile; // heads that one attention subgroup takes
-    float score_scale;
-
-    // The step being run.
-    uint32_t n, logits_n, context; // rows, rows with logits, highest position + 1
-    struct engine_row
-        *last_rows; // [rows_max] rows of the last main step, whose hidden states are kept
-    uint32_t last_n;
-
-    engine_tap_fn tap;
-    void *tap_user;
-    float *tap_data;
-    struct engine_counters counters;
-    int err; // first error of the step
-    struct fault *fault;
-};
+#define WAIT_NS 600000000000ull // a step that takes longer has hung the device
 
 static uint64_t now_ns(void)
 {
     struct timespec ts;
     clock_gettime(CLOCK_MONOTONIC, &ts);
     return (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
-}
-
-static uint32_t ceil_div(uint32_t a, uint32_t b)
-{
-    return (a + b - 1) / b;
-}
-
-static uint32_t float_bits(float f)
-{
-    uint32_t u;
-    memcpy(&u, &f, 4);
-    return u;
-}
-
-/* -------------------------------------------------------------- recording */
-
-static struct vk_pipeline *pipeline(struct graph *g, enum kernel kernel, const uint32_t *spec,
-                                    uint32_t n)
-{
-    struct vk_pipeline *pipe = NULL;
-    int err = vk_pipeline_get(g->dev, kernel, spec, n, &pipe, g->fault);
-    if (err && !g->err)
-        g->err = err;
-    return pipe;
-}
-
-static struct vk_pipeline *simple_pipeline(struct graph *g, enum kernel kernel)
-{
-    return pipeline(g, kernel, &g->subgroup, 1);
-}
-
-static void dispatch(struct graph *g, struct vk_pipeline *pipe, const struct vk_bind *binds,
-                     const void *push, uint32_t gx, uint32_t gy, uint32_t gz)
-{
-    if (!g->err)
-        vk_cmd_dispatch(g->cmd, pipe, binds, push, gx, gy, gz);
-}
-
-static void barrier(struct graph *g)
-{
-    if (!g->err)
-        vk_cmd_barrier(g->cmd);
-}
-
-static struct vk_bind whole(struct vk_buffer *buf)
-{
-    return (struct vk_bind){.buf = buf};
-}
-
-// What binding H takes: the heap itself, or the table of addresses.
-static struct vk_bind heap_bind(const struct graph *g, uint32_t heap)
-{
-    return whole(vk_device_path(g->dev) == VK_PATH_TEXEL ? g->w->heaps[heap] : g->w->heap_table);
-}
-
-static const struct weight_mat *mat_of(const struct graph *g, uint32_t idx)
-{
-    return &g->w->mats[idx];
-}
-
-static bool fp8_quantised(const struct graph *g, uint32_t mat)
-{
-    return g->p.numerics == NUMERICS_OFFICIAL_FP8 && mat_of(g, mat)->dtype == WEIGHT_FP8;
-}
-
-// absorb walks kv_b_proj in steps of 8 rows; do they straddle two blocks of scales?
-static bool absorb_straddles(const struct graph *g)
-{
-    const struct model_config *c = g->p.config;
-    return c->qk_nope_head_dim % 8 || (c->qk_nope_head_dim + c->v_head_dim) % 8;
-}
-
-static struct vk_pipeline *matmul_pipeline(struct graph *g, enum kernel kernel, struct tile tile,
-                                           const struct weight_mat *mat, bool act_scale)
-{
-    uint32_t decode = mat->dtype == WEIGHT_FP8 ? vk_device_limits(g->dev)->e4m3 : 0;
-    bool row_scale =
-        kernel == KERNEL_ABSORB ? absorb_straddles(g) : mat->scols && mat->srow0 % tile.rows != 0;
-    uint32_t spec[] = {g->subgroup, tile.rows, tile.xrows, mat->dtype,
-                       decode,      row_scale, act_scale};
-    return pipeline(g, kernel, spec, sizeof(spec) / sizeof(spec[0]));
-}
-
-// Quantises rows of x into BUF_Q8 (official-fp8).
-static void record_quant(struct graph *g, enum graph_buffer x, uint32_t x_stride, uint32_t cols,
-                         uint32_t rows)
-{
-    uint32_t groups = ceil_div(cols, 128);
-    struct {
-        uint32_t n, x_stride4, x_col4, q_stride4, s_stride, ue8m0, pad[2];
-    } push = {cols, x_stride / 4, 0, x_stride / 4, groups, g->p.config->scale_ue8m0, {0}};
-    dispatch(
-        g, simple_pipeline(g, KERNEL_QUANT),
-        (struct vk_bind[]){whole(g->buf[x]), whole(g->buf[BUF_Q8]), whole(g->buf[BUF_Q8_SCALE])},
-        &push, ceil_div(groups, g->subgroup), rows, 1);
-    barrier(g);
-}
-
-struct matmul {
-    struct weight_group group;
-    enum graph_buffer x, y;
-    uint32_t x_stride, y_stride, rows;
-    bool accumulate;
-    bool quantise; // in official-fp8, if the matrices are FP8
-};
-
-// A dispatch takes neighbours that one pipeline and (on the texel path) one heap can serve.
-static bool mats_alike(const struct graph *g, const struct weight_mat *a,
-                       const struct weight_mat *b, struct tile tile)
-{
-    bool row_scale_a = a->scols && a->srow0 % tile.rows != 0;
-    bool row_scale_b = b->scols && b->srow0 % tile.rows != 0;
-    bool heaps = a->heap == b->heap || vk_device_path(g->dev) == VK_PATH_ADDRESS;
-    return a->dtype == b->dtype && row_scale_a == row_scale_b && heaps;
-}
-
-static void record_matmul(struct graph *g, const struct matmul *mm)
-{
-    struct tile tile = tile_for(g->dev, mat_of(g, mm->group.first)->k16, mm->rows);
-    enum graph_buffer x = mm->x;
-    bool quantised = mm->quantise && fp8_quantised(g, mm->group.first);
-    uint32_t cols = mat_of(g, mm->group.first)->cols;
-    if (quantised) {
-        record_quant(g, mm->x, mm->x_stride, cols, mm->rows);
-        x = BUF_Q8;
-    }
-    for (uint32_t i = 0; i < mm->group.n;) {
-        const struct weight_mat *mat = mat_of(g, mm->group.first + i);
-        uint32_t run = 1, rows = mat->rows;
-        while (i + run < mm->group.n && mats_alike(g, mat, mat + run, tile)) {
-            rows = mat[run].rows > rows ? mat[run].rows : rows;
-            run++;
-        }
-        struct {
-            uint32_t mat0, heap, rows, x_stride4, y_stride, xs_stride, accumulate, pad[9];
-        } push = {mm->group.first + i, mat->heap,           mm->rows,       mm->x_stride / 4,
-                  mm->y_stride,        ceil_div(cols, 128), mm->accumulate, {0}};
-        dispatch(
-            g, matmul_pipeline(g, KERNEL_MATMUL, tile, mat, quantised && mat->dtype == WEIGHT_FP8),
-            (struct vk_bind[]){heap_bind(g, mat->heap), whole(g->w->mats_buf), whole(g->buf[x]),
-                               whole(g->buf[BUF_Q8_SCALE]), whole(g->buf[mm->y]),
-                               whole(g->w->vectors)},
-            &push, ceil_div(rows, tile.rows), ceil_div(mm->rows, tile.xrows), run);
-        i += run;
-    }
-    barrier(g);
-}
-
-struct norm {
-    enum graph_buffer x, y;
-    uint32_t n, x_stride, x_col, y_stride, y_col, weight, rows;
-    float eps;
-    bool gather; // source rows from the table's gather list
-};
-
-static void record_norm(struct graph *g, const struct norm *norm)
-{
-    struct {
-        uint32_t n, x_stride4, x_col4, y_stride, y_col, weight4, eps, gather, gather0, pad[3];
-    } push = {norm->n,          norm->x_stride / 4,    norm->x_col / 4, norm->y_stride, norm->y_col,
-              norm->weight / 4, float_bits(norm->eps), norm->gather,    g->t.gather,    {0}};
-    dispatch(g, simple_pipeline(g, KERNEL_RMSNORM),
-             (struct vk_bind[]){whole(g->buf[norm->x]), whole(g->w->vectors),
-                                whole(g->buf[norm->y]), whole(g->buf[BUF_TABLE])},
-             &push, norm->rows, 1, 1);
-    barrier(g);
-}
-
-static void record_residual_norm(struct graph *g, uint32_t weight)
-{
-    record_norm(g, &(struct norm){.x = BUF_X,
-                                  .y = BUF_XN,
-                                  .n = g->d.hidden,
-                                  .x_stride = g->d.hidden_p,
-                                  .y_stride = g->d.hidden_p,
-                                  .weight = weight,
-                                  .rows = g->n,
-                                  .eps = g->p.config->rms_norm_eps});
-}
-
-static void record_embed(struct graph *g)
-{
-    for (uint32_t i = 0; i < g->w->embed.n; i++) {
-        const struct weight_mat *mat = mat_of(g, g->w->embed.first + i);
-        struct {
-            uint32_t heap, w16, k16, cols, token0, tokens, stride4, row0, f32, pad[3];
-        } push = {mat->heap,
-                  mat->w16,
-                  mat->k16,
-                  mat->cols,
-                  mat->y_col,
-                  mat->rows,
-                  g->d.hidden_p / 4,
-                  0,
-                  mat->dtype == WEIGHT_F32,
-                  {0}};
-        dispatch(g, simple_pipeline(g, KERNEL_EMBED),
-                 (struct vk_bind[]){heap_bind(g, mat->heap), whole(g->buf[BUF_TABLE]),
-                                    whole(g->buf[BUF_X])},
-                 &push, ceil_div(ceil_div(mat->cols, 8), g->subgroup), g->n, 1);
-    }
-    barrier(g);
-}
-
-/* -------------------------------------------------------------- attention */
-
-static enum kernel kv_kernel(const struct graph *g, enum kernel f32)
-{
-    return g->p.kv_type == KV_F16 ? (enum kernel)(f32 + 1) : f32;
-}
-
-static void record_absorb(struct graph *g, const struct weight_layer *layer)
-{
-    const struct model_config *c = g->p.config;
-    const struct weight_mat *mat = mat_of(g, layer->kv_b);
-    bool q_b = c->q_lora_rank != 0;
-    struct tile tile = g->n == 1 ? (struct tile){16, 1} : (struct tile){16, 8};
-    struct {
-        uint32_t mat_idx, rows, nope, head_rows, q_stride, q_head, out_stride, out_head, pad[4];
-    } push = {layer->kv_b,
-              g->n,
-              c->qk_nope_head_dim,
-              c->qk_nope_head_dim + c->v_head_dim,
-              q_b ? g->d.q_p : g->d.attn_in_p,
-              c->qk_nope_head_dim + c->qk_rope_head_dim,
-              g->d.heads * g->d.key,
-              g->d.key,
-              {0}};
-    uint32_t chunks = ceil_div(c->kv_lora_rank, 16);
-    dispatch(g, matmul_pipeline(g, KERNEL_ABSORB, tile, mat, false),
-             (struct vk_bind[]){heap_bind(g, mat->heap), whole(g->w->mats_buf),
-                                whole(g->buf[q_b ? BUF_Q : BUF_ATTN_IN]), whole(g->buf[BUF_QA])},
-             &push, ceil_div(chunks, g->subgroup), g->d.heads, ceil_div(g->n, tile.xrows));
-}
-
-static void record_mla_prep(struct graph *g, const struct weight_layer *layer, uint32_t layer_idx)
-{
-    const struct model_config *c = g->p.config;
-    bool q_b = c->q_lora_rank != 0;
-    struct {
-        uint32_t heads, lora, rope_dim, nope, q_stride, q_head, qa_stride, qa_head, kv_stride4,
-            kv_col4, weight4, eps, entry, page_tokens, pages_max, pages0;
-    } push = {g->d.heads,
-              c->kv_lora_rank,
-              c->qk_rope_head_dim,
-              c->qk_nope_head_dim,
-              q_b ? g->d.q_p : g->d.attn_in_p,
-              c->qk_nope_head_dim + c->qk_rope_head_dim,
-              g->d.heads * g->d.key,
-              g->d.key,
-              g->d.attn_in_p / 4,
-              g->d.q_cols / 4,
-              layer->kv_a_norm / 4,
-              float_bits(NORM_EPS_LORA),
-              g->d.entry,
-              KV_PAGE_TOKENS,
-              g->p.pages_per_sequence,
-              g->t.pages};
-    uint32_t spec[] = {g->subgroup, c->rope.interleave};
-    dispatch(g, pipeline(g, kv_kernel(g, KERNEL_MLA_PREP_F32), spec, 2),
-             (struct vk_bind[]){whole(g->buf[BUF_ATTN_IN]), whole(g->w->vectors),
-                                whole(g->buf[q_b ? BUF_Q : BUF_ATTN_IN]), whole(g->buf[BUF_ROPE]),
-                                whole(g->buf[BUF_TABLE]), whole(g->buf[BUF_QA]),
-                                whole(g->kv[layer_idx])},
-             &push, g->n, g->d.heads + 1, 1);
-    barrier(g);
-}
-
-static void record_mla_in(struct graph *g, const struct weight_layer *layer, uint32_t layer_idx)
-{
-    const struct model_config *c = g->p.config;
-    if (c->q_lora_rank) {
-        record_norm(g, &(struct norm){.x = BUF_ATTN_IN,
-                                      .y = BUF_QN,
-                                      .n = c->q_lora_rank,
-                                      .x_stride = g->d.attn_in_p,
-                                      .y_stride = g->d.qn_p,
-                                      .weight = layer->q_a_norm,
-                                      .rows = g->n,
-                                      .eps = NORM_EPS_LORA});
-        record_matmul(g, &(struct matmul){.group = layer->q_b,
-                                          .x = BUF_QN,
-                                          .y = BUF_Q,
-                                          .x_stride = g->d.qn_p,
-                                          .y_stride = g->d.q_p,
-                                          .rows = g->n,
-                                          .quantise = true});
-    }
-    record_absorb(g, layer); // writes other columns of BUF_QA than mla_prep
-    record_mla_prep(g, layer, layer_idx);
-}
-
-static void record_gqa_in(struct graph *g, uint32_t layer_idx)
-{
-    const struct model_config *c = g->p.config;
-    struct {
-        uint32_t heads, kv_heads, dim, qkv_stride4, qa_stride, qa_head, entry, page_tokens,
-            pages_max, pages0, pad[6];
-    } push = {
-        g->d.heads, g->d.kv_heads, c->head_dim,    g->d.attn_in_p / 4,      g->d.heads * g->d.key,
-        g->d.key,   g->d.entry,    KV_PAGE_TOKENS, g->p.pages_per_sequence, g->t.pages,
-        {0}};
-    dispatch(g, simple_pipeline(g, kv_kernel(g, KERNEL_GQA_PREP_F32)),
-             (struct vk_bind[]){whole(g->buf[BUF_ATTN_IN]), whole(g->buf[BUF_ROPE]),
-                                whole(g->buf[BUF_TABLE]), whole(g->buf[BUF_QA]),
-                                whole(g->kv[layer_idx])},
-             &push, g->n, g->d.heads + g->d.kv_heads, 1);
-    barrier(g);
-}
-
-// Scores, softmax and values of rows row0 .. row0 + rows - 1.
-static void record_attention_rows(struct graph *g, uint32_t layer_idx, uint32_t row0, uint32_t rows)
-{
-    uint32_t per_key = g->d.heads / g->d.kv_heads;
-    uint32_t tile = g->heads_tile < per_key ? g->heads_tile : per_key;
-    uint32_t groups = ceil_div(per_key, tile) * g->d.kv_heads;
-    uint32_t t_stride = (g->context + 31) & ~31u, splits = ceil_div(g->context, SPLIT_TOKENS);
-    bool texel = vk_device_path(g->dev) == VK_PATH_TEXEL;
-    uint32_t positions = g->subgroup * (texel ? POSITIONS_LANE : 1); // of one subgroup
-    uint32_t columns = texel ? 8 : 4;                                // of one lane
-    uint32_t spec[] = {g->subgroup, tile, POSITIONS_LANE};
-    enum graph_buffer out = g->d.mla ? BUF_OC : BUF_ATTN;
-    uint32_t key_stride = g->d.mla ? 0 : g->d.key;
-    // Without splits the kernel writes the result itself; BUF_ATTN of GQA must then have no
-    // padding.
-    bool direct = splits == 1 && (g->d.mla || g->d.attn_p == g->d.attn_cols);
-    struct vk_buffer *o = g->buf[direct ? out : BUF_PARTIAL];
-
-    struct {
-        uint32_t row0, heads, heads_per_key, dim4, key_stride, qa_stride4, qa_head4, entry,
-            page_tokens, pages_max, pages0, t_stride, scale, pad[3];
-    } scores = {row0,
-                g->d.heads,
-                per_key,
-                g->d.key / 4,
-                key_stride,
-                g->d.heads * g->d.key / 4,
-                g->d.key / 4,
-                g->d.entry,
-                KV_PAGE_TOKENS,
-                g->p.pages_per_sequence,
-                g->t.pages,
-                t_stride,
-                float_bits(g->score_scale),
-                {0}};
-    dispatch(g, pipeline(g, kv_kernel(g, KERNEL_ATT_SCORES_F32), spec, 3),
-             (struct vk_bind[]){whole(g->kv[layer_idx]), whole(g->buf[BUF_QA]),
-                                whole(g->buf[BUF_TABLE]), whole(g->buf[BUF_SCORES])},
-             &scores, ceil_div(g->context, positions), groups, rows);
-    barrier(g);
-
-    struct {
-        uint32_t row0, heads, t_stride, pad[5];
-    } softmax = {row0, g->d.heads, t_stride, {0}};
-    dispatch(g, simple_pipeline(g, KERNEL_ATT_SOFTMAX),
-             (struct vk_bind[]){whole(g->buf[BUF_SCORES]), whole(g->buf[BUF_TABLE])}, &softmax,
-             g->d.heads, rows, 1);
-    barrier(g);
-
-    struct {
-        uint32_t row0, heads, heads_per_key, dim4, value_col, value_stride, entry, page_tokens,
-            pages_max, pages0, t_stride, split_tokens, groups, o_row0, o_rows, pad;
-    } values = {row0,
-                g->d.heads,
-                per_key,
-                g->d.value / 4,
-                g->d.mla ? 0 : g->d.kv_heads * g->d.key,
-                g->d.mla ? 0 : g->d.value,
-                g->d.entry,
-                KV_PAGE_TOKENS,
-                g->p.pages_per_sequence,
-                g->t.pages,
-                t_stride,
-                SPLIT_TOKENS,
-                groups,
-                direct ? row0 : 0,
-                direct ? g->n : rows,
-                0};
-    dispatch(g, pipeline(g, kv_kernel(g, KERNEL_ATT_VALUES_F32), spec, 2),
-             (struct vk_bind[]){whole(g->kv[layer_idx]), whole(g->buf[BUF_SCORES]),
-                                whole(g->buf[BUF_TABLE]), whole(o)},
-             &values, ceil_div(g->d.value / columns, g->subgroup), groups * splits, rows);
-    barrier(g);
-    if (direct)
-        return;
-
-    struct {
-        uint32_t rows, width4, split_tokens, row0, o_stride4, pad[3];
-    } combine = {rows,
-                 g->d.heads * g->d.value / 4,
-                 SPLIT_TOKENS,
-                 row0,
-                 (g->d.mla ? g->d.heads * g->d.value : g->d.attn_p) / 4,
-                 {0}};
-    dispatch(g, simple_pipeline(g, KERNEL_ATT_COMBINE),
-             (struct vk_bind[]){whole(g->buf[BUF_PARTIAL]), whole(g->buf[BUF_TABLE]),
-                                whole(g->buf[out])},
-             &combine, ceil_div(combine.width4, g->subgroup), rows, 1);
-    barrier(g);
-}
-
-static void record_attention(struct graph *g, uint32_t layer_idx)
-{
-    const struct weight_layer *layer = &g->w->layers[layer_idx];
-    record_residual_norm(g, layer->input_norm);
-    record_matmul(g, &(struct matmul){.group = layer->attention_in,
-                                      .x = BUF_XN,
-                                      .y = BUF_ATTN_IN,
-                                      .x_stride = g->d.hidden_p,
-                                      .y_stride = g->d.attn_in_p,
-                                      .rows = g->n,
-                                      .quantise = true});
-    if (g->d.mla)
-        record_mla_in(g, layer, layer_idx);
-    else
-        record_gqa_in(g, layer_idx);
-
-    for (uint32_t row = 0; row < g->n; row += g->d.attention_rows) {
-        uint32_t left = g->n - row;
-        record_attention_rows(g, layer_idx, row,
-                              left < g->d.attention_rows ? left : g->d.attention_rows);
-    }
-    if (g->d.mla)
-        record_matmul(g, &(struct matmul){.group = layer->value_up,
-                                          .x = BUF_OC,
-                                          .y = BUF_ATTN,
-                                          .x_stride = g->d.heads * g->d.value,
-                                          .y_stride = g->d.attn_p,
-                                          .rows = g->n});
-    record_matmul(g, &(struct matmul){.group = layer->o,
-                                      .x = BUF_ATTN,
-                                      .y = BUF_X,
-                                      .x_stride = g->d.attn_p,
-                                      .y_stride = g->d.hidden_p,
-                                      .rows = g->n,
-                                      .accumulate = true,
-                                      .quantise = true});
-}
-
-/* -------------------------------------------------------------------- MLP */
-
-static void record_router(struct graph *g, const struct weight_layer *layer)
-{
-    const struct model_config *c = g->p.config;
-    record_matmul(g, &(struct matmul){.group = layer->router,
-                                      .x = BUF_XN,
-                                      .y = BUF_LOGITS_R,
-                                      .x_stride = g->d.hidden_p,
-                                      .y_stride = c->n_routed_experts,
-                                      .rows = g->n});
-    struct {
-        uint32_t experts, k, groups, groups_kept, bias0, normalise, factor, logits_stride, pad[4];
-    } push = {c->n_routed_experts,
-              c->num_experts_per_tok,
-              c->n_group,
-              c->topk_group,
-              layer->router_bias,
-              c->norm_topk_prob,
-              float_bits(c->routed_scaling_factor),
-              c->n_routed_experts,
-              {0}};
-    dispatch(g, simple_pipeline(g, KERNEL_ROUTER),
-             (struct vk_bind[]){whole(g->buf[BUF_LOGITS_R]), whole(g->w->vectors),
-                                whole(g->buf[BUF_ROUTER]), whole(g->buf[BUF_IDS]),
-                                whole(g->buf[BUF_WEIGHTS])},
-             &push, g->n, 1, 1);
-    barrier(g);
-}
-
-// What goes through the MLP kernels: tiles of pairs, and for each row of x the pairs to add up.
-struct moe {
-    uint32_t tiles, pairs;
-    uint32_t xrows; // pairs of a tile at most
-    uint32_t mat0;  // one MLP for all tiles, or WEIGHT_NONE
-};
-
-static void tile_add(struct graph *g, struct moe *moe, uint32_t mat, uint32_t pair0, uint32_t pairs)
-{
-    for (uint32_t i = 0; i < pairs; i += moe->xrows) {
-        uint32_t *tile = g->table + g->t.tiles + moe->tiles++ * 4;
-        tile[0] = mat;
-        tile[1] = pair0 + i;
-        tile[2] = pairs - i < moe->xrows ? pairs - i : moe->xrows;
-        tile[3] = 0;
-    }
-}
-
-// Dense MLP: pair i is row i.
-static struct moe dense_table(struct graph *g, uint32_t mat)
-{
-    struct moe moe = {.xrows = tile_for(g->dev, mat_of(g, mat)->k16, g->n).xrows, .mat0 = mat};
-    for (uint32_t i = 0; i < g->n; i++) {
-        g->table[g->t.pair_rows + i] = i;
-        g->table[g->t.sum_rows + i * 2] = i;
-        g->table[g->t.sum_rows + i * 2 + 1] = 1;
-        g->table[g->t.sum_list + i * 2] = i;
-        g->table[g->t.sum_list + i * 2 + 1] = WEIGHT_NONE;
-    }
-    tile_add(g, &moe, WEIGHT_NONE, 0, g->n);
-    moe.pairs = g->n;
-    return moe;
-}
-
-// How many pairs a tile should hold: the least work over all experts.  first[e] .. first[e + 1] - 1
-// are the pairs of expert e.
-static uint32_t experts_xrows(const struct graph *g, const struct weight_layer *layer,
-                              const uint32_t *first)
-{
-    // What a tile of 1, 2, 4, 8 pairs costs on lavapipe (instructions of the inner loop).
-    static const uint32_t cost[] = {18, 22, 31, 50};
-    const struct weight_mat *gate = mat_of(g, layer->expert0);
-    uint32_t best = 1;
-    uint64_t least = UINT64_MAX;
-    for (uint32_t i = 0; i < 4; i++) {
-        uint32_t xrows = tile_for(g->dev, gate->k16, 1u << i).xrows;
-        uint64_t tiles = ceil_div(g->n, xrows); // of the shared experts
-        for (uint32_t e = 0; e < g->p.config->n_routed_experts; e++)
-            tiles += ceil_div(first[e + 1] - first[e], xrows);
-        if (tiles * cost[i] < least) {
-            least = tiles * cost[i];
-            best = xrows;
-        }
-    }
-    return best;
-}
-
-// Routed experts in ascending number, then the shared experts; every row adds its pairs in that
-// order.
-static struct moe experts_table(struct graph *g, const struct weight_layer *layer,
-                                const uint32_t *ids)
-{
-    const struct model_config *c = g->p.config;
-    uint32_t k = c->num_experts_per_tok, per_row = g->d.pairs_per_row;
-    uint32_t first[1024 + 1] = {0}; // pairs of each expert; n_routed_experts is at most 1024
-    for (uint32_t i = 0; i < g->n * k; i++)
-        first[ids[i] + 1]++;
-    for (uint32_t e = 0; e < c->n_routed_experts; e++)
-        first[e + 1] += first[e];
-    struct moe moe = {.xrows = experts_xrows(g, layer, first), .mat0 = WEIGHT_NONE};
-
-    uint32_t *pair_rows = g->table + g->t.pair_rows, *list = g->table + g->t.sum_list;
-    uint32_t fill[1024]; // next pair of an expert
-    for (uint32_t e = 0; e < c->n_routed_experts; e++)
-        fill[e] = first[e];
-    for (uint32_t row = 0; row < g->n; row++) {
-        uint32_t order[64];
-        for (uint32_t j = 0; j < k; j++) { // insertion sort by expert number; k is at most 64
-            uint32_t at = j;
-            for (; at > 0 && ids[row * k + order[at - 1]] > ids[row * k + j]; at--)
-                order[at] = order[at - 1];
-            order[at] = j;
-        }
-        g->table[g->t.sum_rows + row * 2] = row * per_row;
-        g->table[g->t.sum_rows + row * 2 + 1] = per_row;
-        for (uint32_t j = 0; j < k; j++) {
-            uint32_t pair = fill[ids[row * k + order[j]]]++;
-            pair_rows[pair] = row;
-            list[(row * per_row + j) * 2] = pair;
-            list[(row * per_row + j) * 2 + 1] = row * k + order[j];
-        }
-        if (layer->mlp != WEIGHT_NONE) {
-            pair_rows[g->n * k + row] = row;
-            list[(row * per_row + k) * 2] = g->n * k + row;
-            list[(row * per_row + k) * 2 + 1] = WEIGHT_NONE;
-        }
-    }
-    for (uint32_t e = 0; e < c->n_routed_experts; e++)
-        tile_add(g, &moe, layer->expert0 + 3 * e, first[e], first[e + 1] - first[e]);
-    if (layer->mlp != WEIGHT_NONE)
-        tile_add(g, &moe, layer->mlp, g->n * k, g->n);
-    moe.pairs = g->n * per_row;
-    g->counters.expert_loads += (uint64_t)g->n * k;
-    return moe;
-}
-
-// One dispatch a heap that the tiles' weights lie in (texel path), one in all (address path).
-static void record_tiles(struct graph *g, enum kernel kernel, const struct moe *moe,
-                         const struct weight_mat *sample, const struct vk_bind *binds,
-                         const void *push, uint32_t *push_heap, uint32_t rows)
-{
-    struct tile tile = tile_for(g->dev, sample->k16, moe->xrows);
-    struct vk_bind all[8];
-    uint32_t n = (uint32_t)strlen(kernel_rows[kernel].binds);
-    memcpy(all, binds, n * sizeof(all[0]));
-    bool quantised = g->p.numerics == NUMERICS_OFFICIAL_FP8 && sample->dtype == WEIGHT_FP8;
-    struct vk_pipeline *pipe = matmul_pipeline(g, kernel, tile, sample, quantised);
-    for (uint32_t heap = 0; heap < g->w->heaps_n; heap++) {
-        all[0] = heap_bind(g, heap);
-        *push_heap = heap;
-        dispatch(g, pipe, all, push, ceil_div(rows, tile.rows), moe->tiles, 1);
-        if (vk_device_path(g->dev) == VK_PATH_ADDRESS)
-            break;
-    }
-    barrier(g);
-}
-
-static void record_mlp(struct graph *g, const struct weight_layer *layer, const struct moe *moe)
-{
-    const struct model_config *c = g->p.config;
-    uint32_t sample_idx = layer->moe ? layer->expert0 : layer->mlp;
-    const struct weight_mat *gate = mat_of(g, sample_idx), *down = mat_of(g, gate->down);
-    uint32_t inter = gate->rows;
-    if (layer->moe && layer->mlp != WEIGHT_NONE && mat_of(g, layer->mlp)->rows > inter)
-        inter = mat_of(g, layer->mlp)->rows;
-    bool quantised = fp8_quantised(g, sample_idx);
-    if (quantised)
-        record_quant(g, BUF_XN, g->d.hidden_p, c->hidden_size, g->n);
-    struct {
-        uint32_t heap, tiles0, pair_rows0, x_stride4, y_stride, xs_stride, mat0, pad[9];
-    } up = {0,
-            g->t.tiles,
-            g->t.pair_rows,
-            g->d.hidden_p / 4,
-            g->d.inter_p,
-            ceil_div(c->hidden_size, 128),
-            moe->mat0,
-            {0}};
-    record_tiles(g, KERNEL_MLP_UP, moe, gate,
-                 (struct vk_bind[]){{0},
-                                    whole(g->w->mats_buf),
-                                    whole(g->buf[quantised ? BUF_Q8 : BUF_XN]),
-                                    whole(g->buf[BUF_Q8_SCALE]),
-                                    whole(g->buf[BUF_TABLE]),
-                                    whole(g->buf[BUF_ACT])},
-                 &up, &up.heap, inter);
-    if (quantised)
-        record_quant(g, BUF_ACT, g->d.inter_p, inter, moe->pairs);
-    struct {
-        uint32_t heap, tiles0, x_stride4, y_stride, xs_stride, mat0, pad[10];
-    } dn = {0, g->t.tiles, g->d.inter_p / 4, g->d.hidden_p, ceil_div(inter, 128), moe->mat0, {0}};
-    record_tiles(g, KERNEL_MLP_DOWN, moe, down,
-                 (struct vk_bind[]){{0},
-                                    whole(g->w->mats_buf),
-                                    whole(g->buf[quantised ? BUF_Q8 : BUF_ACT]),
-                                    whole(g->buf[BUF_Q8_SCALE]),
-                                    whole(g->buf[BUF_TABLE]),
-                                    whole(g->buf[BUF_OUT])},
-                 &dn, &dn.heap, c->hidden_size);
-    struct {
-        uint32_t n4, rows0, list0, in_stride4, x_stride4, pad[7];
-    } sum = {ceil_div(c->hidden_size, 4), g->t.sum_rows,     g->t.sum_list,
-             g->d.hidden_p / 4,           g->d.hidden_p / 4, {0}};
-    dispatch(g, simple_pipeline(g, KERNEL_MLP_SUM),
-             (struct vk_bind[]){whole(g->buf[BUF_OUT]), whole(g->buf[BUF_WEIGHTS]),
-                                whole(g->buf[BUF_TABLE]), whole(g->buf[BUF_X])},
-             &sum, ceil_div(sum.n4, g->subgroup), g->n, 1);
-    barrier(g);
 }
 
 /* ------------------------------------------------------------ submissions */
@@ -772,11 +91,11 @@ static void run_layer(struct graph *g, uint32_t idx)
 {
     const struct weight_layer *layer = &g->w->layers[idx];
     tap_flush(g, ENGINE_TAP_RESIDUAL, idx, BUF_X, g->n, g->d.hidden_p, g->d.hidden);
-    record_attention(g, idx);
-    record_residual_norm(g, layer->post_attention_norm);
-    struct moe moe;
+    graph_record_attention(g, idx);
+    graph_record_residual_norm(g, layer->post_attention_norm);
+    struct graph_moe moe;
     if (layer->moe) {
-        record_router(g, layer);
+        graph_record_router(g, layer);
         flush(g); // the expert ids must reach the host here
         tap_router(g, idx);
         const uint32_t *ids = vk_buffer_map(g->buf[BUF_IDS]);
@@ -785,33 +104,33 @@ static void run_layer(struct graph *g, uint32_t idx)
         begin(g);
         if (g->err)
             return;
-        moe = experts_table(g, layer, ids);
+        moe = graph_table_experts(g, layer, ids);
     } else {
-        moe = dense_table(g, layer->mlp);
+        moe = graph_table_dense(g, layer->mlp);
     }
-    record_mlp(g, layer, &moe);
+    graph_record_mlp(g, layer, &moe);
 }
 
 static void record_head(struct graph *g, uint32_t norm, uint32_t layer)
 {
     if (g->logits_n == 0)
         return;
-    record_norm(g, &(struct norm){.x = BUF_X,
-                                  .y = BUF_NORM,
-                                  .n = g->d.hidden,
-                                  .x_stride = g->d.hidden_p,
-                                  .y_stride = g->d.hidden_p,
-                                  .weight = norm,
-                                  .rows = g->logits_n,
-                                  .eps = g->p.config->rms_norm_eps,
-                                  .gather = true});
+    graph_record_norm(g, &(struct graph_norm){.x = BUF_X,
+                                              .y = BUF_NORM,
+                                              .n = g->d.hidden,
+                                              .x_stride = g->d.hidden_p,
+                                              .y_stride = g->d.hidden_p,
+                                              .weight = norm,
+                                              .rows = g->logits_n,
+                                              .eps = g->p.config->rms_norm_eps,
+                                              .gather = true});
     tap_flush(g, ENGINE_TAP_NORM, layer, BUF_NORM, g->logits_n, g->d.hidden_p, g->d.hidden);
-    record_matmul(g, &(struct matmul){.group = g->w->head,
-                                      .x = BUF_NORM,
-                                      .y = BUF_LOGITS,
-                                      .x_stride = g->d.hidden_p,
-                                      .y_stride = g->p.config->vocab_size,
-                                      .rows = g->logits_n});
+    graph_record_matmul(g, &(struct graph_matmul){.group = g->w->head,
+                                                  .x = BUF_NORM,
+                                                  .y = BUF_LOGITS,
+                                                  .x_stride = g->d.hidden_p,
+                                                  .y_stride = g->p.config->vocab_size,
+                                                  .rows = g->logits_n});
 }
 
 /* ------------------------------------------------------------------ steps */
@@ -886,21 +205,21 @@ int graph_step(struct graph *g, const struct kv *kv, const struct engine_row *ro
         return err;
     tables_fill(g, kv, rows, n);
     begin(g);
-    record_embed(g);
+    graph_record_embed(g);
     for (uint32_t i = 0; i < c->num_hidden_layers && !g->err; i++)
         run_layer(g, i);
     tap_flush(g, ENGINE_TAP_RESIDUAL, c->num_hidden_layers, BUF_X, g->n, g->d.hidden_p,
               g->d.hidden);
     record_head(g, g->w->norm, c->num_hidden_layers);
     if (g->buf[BUF_NORM_ALL])
-        record_norm(g, &(struct norm){.x = BUF_X,
-                                      .y = BUF_NORM_ALL,
-                                      .n = g->d.hidden,
-                                      .x_stride = g->d.hidden_p,
-                                      .y_stride = g->d.hidden_p,
-                                      .weight = g->w->norm,
-                                      .rows = g->n,
-                                      .eps = c->rms_norm_eps});
+        graph_record_norm(g, &(struct graph_norm){.x = BUF_X,
+                                                  .y = BUF_NORM_ALL,
+                                                  .n = g->d.hidden,
+                                                  .x_stride = g->d.hidden_p,
+                                                  .y_stride = g->d.hidden_p,
+                                                  .weight = g->w->norm,
+                                                  .rows = g->n,
+                                                  .eps = c->rms_norm_eps});
     err = step_end(g, from_ns, wait_before, ret_logits);
     g->last_n = err ? 0 : n;
     memcpy(g->last_rows, rows, n * sizeof(*rows));
@@ -922,27 +241,27 @@ static int last_row_find(const struct graph *g, const struct engine_row *row, ui
 
 static void record_mtp_in(struct graph *g, const struct weights *w)
 {
-    struct norm norm = {.x = BUF_X,
-                        .y = BUF_CAT,
-                        .n = g->d.hidden,
-                        .x_stride = g->d.hidden_p,
-                        .y_stride = g->d.cat_p,
-                        .weight = w->mtp_enorm,
-                        .rows = g->n,
-                        .eps = g->p.config->rms_norm_eps};
-    record_embed(g);
-    record_norm(g, &norm);
+    struct graph_norm norm = {.x = BUF_X,
+                              .y = BUF_CAT,
+                              .n = g->d.hidden,
+                              .x_stride = g->d.hidden_p,
+                              .y_stride = g->d.cat_p,
+                              .weight = w->mtp_enorm,
+                              .rows = g->n,
+                              .eps = g->p.config->rms_norm_eps};
+    graph_record_embed(g);
+    graph_record_norm(g, &norm);
     norm.x = BUF_NORM_ALL;
     norm.y_col = g->d.hidden;
     norm.weight = w->mtp_hnorm;
     norm.gather = true;
-    record_norm(g, &norm);
-    record_matmul(g, &(struct matmul){.group = w->mtp_eh,
-                                      .x = BUF_CAT,
-                                      .y = BUF_X,
-                                      .x_stride = g->d.cat_p,
-                                      .y_stride = g->d.hidden_p,
-                                      .rows = g->n});
+    graph_record_norm(g, &norm);
+    graph_record_matmul(g, &(struct graph_matmul){.group = w->mtp_eh,
+                                                  .x = BUF_CAT,
+                                                  .y = BUF_X,
+                                                  .x_stride = g->d.cat_p,
+                                                  .y_stride = g->d.hidden_p,
+                                                  .rows = g->n});
 }
 
 int graph_mtp_step(struct graph *g, const struct kv *kv, const struct engine_row *rows, uint32_t n,

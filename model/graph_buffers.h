@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// graph_buffers: sizes and places of everything a step writes; shared by graph.c, graph_buffers.c
-// and graph_moe.c only.
+// graph_buffers: sizes and places of everything a step writes; shared by the files of the graph
+// only.
 #pragma once
 #include "model/graph.h"
 

@@ -1,0 +1,211 @@
+// SPDX-License-Identifier: MIT
+#include "model/graph_record.h"
+
+void graph_record_router(struct graph *g, const struct weight_layer *layer)
+{
+    const struct model_config *c = g->p.config;
+    graph_record_matmul(g, &(struct graph_matmul){.group = layer->router,
+                                                  .x = BUF_XN,
+                                                  .y = BUF_LOGITS_R,
+                                                  .x_stride = g->d.hidden_p,
+                                                  .y_stride = c->n_routed_experts,
+                                                  .rows = g->n});
+    struct {
+        uint32_t experts, k, groups, groups_kept, bias0, normalise, factor, logits_stride, pad[4];
+    } push = {c->n_routed_experts,
+              c->num_experts_per_tok,
+              c->n_group,
+              c->topk_group,
+              layer->router_bias,
+              c->norm_topk_prob,
+              graph_float_bits(c->routed_scaling_factor),
+              c->n_routed_experts,
+              {0}};
+    graph_dispatch(g, graph_pipeline_simple(g, KERNEL_ROUTER),
+                   (struct vk_bind[]){graph_bind(g->buf[BUF_LOGITS_R]), graph_bind(g->w->vectors),
+                                      graph_bind(g->buf[BUF_ROUTER]), graph_bind(g->buf[BUF_IDS]),
+                                      graph_bind(g->buf[BUF_WEIGHTS])},
+                   &push, g->n, 1, 1);
+    graph_barrier(g);
+}
+
+static void tile_add(struct graph *g, struct graph_moe *moe, uint32_t mat, uint32_t pair0,
+                     uint32_t pairs)
+{
+    for (uint32_t i = 0; i < pairs; i += moe->xrows) {
+        uint32_t *tile = g->table + g->t.tiles + moe->tiles++ * 4;
+        tile[0] = mat;
+        tile[1] = pair0 + i;
+        tile[2] = pairs - i < moe->xrows ? pairs - i : moe->xrows;
+        tile[3] = 0;
+    }
+}
+
+// Dense MLP: pair i is row i.
+struct graph_moe graph_table_dense(struct graph *g, uint32_t mat)
+{
+    struct graph_moe moe = {.xrows = tile_for(g->dev, graph_mat(g, mat)->k16, g->n).xrows,
+                            .mat0 = mat};
+    for (uint32_t i = 0; i < g->n; i++) {
+        g->table[g->t.pair_rows + i] = i;
+        g->table[g->t.sum_rows + i * 2] = i;
+        g->table[g->t.sum_rows + i * 2 + 1] = 1;
+        g->table[g->t.sum_list + i * 2] = i;
+        g->table[g->t.sum_list + i * 2 + 1] = WEIGHT_NONE;
+    }
+    tile_add(g, &moe, WEIGHT_NONE, 0, g->n);
+    moe.pairs = g->n;
+    return moe;
+}
+
+// How many pairs a tile should hold: the least work over all experts.  first[e] .. first[e + 1] - 1
+// are the pairs of expert e.
+static uint32_t experts_xrows(const struct graph *g, const struct weight_layer *layer,
+                              const uint32_t *first)
+{
+    // What a tile of 1, 2, 4, 8 pairs costs on lavapipe (instructions of the inner loop).
+    static const uint32_t cost[] = {18, 22, 31, 50};
+    const struct weight_mat *gate = graph_mat(g, layer->expert0);
+    uint32_t best = 1;
+    uint64_t least = UINT64_MAX;
+    for (uint32_t i = 0; i < 4; i++) {
+        uint32_t xrows = tile_for(g->dev, gate->k16, 1u << i).xrows;
+        uint64_t tiles = graph_ceil_div(g->n, xrows); // of the shared experts
+        for (uint32_t e = 0; e < g->p.config->n_routed_experts; e++)
+            tiles += graph_ceil_div(first[e + 1] - first[e], xrows);
+        if (tiles * cost[i] < least) {
+            least = tiles * cost[i];
+            best = xrows;
+        }
+    }
+    return best;
+}
+
+// Routed experts in ascending number, then the shared experts; every row adds its pairs in that
+// order.
+struct graph_moe graph_table_experts(struct graph *g, const struct weight_layer *layer,
+                                     const uint32_t *ids)
+{
+    const struct model_config *c = g->p.config;
+    uint32_t k = c->num_experts_per_tok, per_row = g->d.pairs_per_row;
+    uint32_t first[1024 + 1] = {0}; // pairs of each expert; n_routed_experts is at most 1024
+    for (uint32_t i = 0; i < g->n * k; i++)
+        first[ids[i] + 1]++;
+    for (uint32_t e = 0; e < c->n_routed_experts; e++)
+        first[e + 1] += first[e];
+    struct graph_moe moe = {.xrows = experts_xrows(g, layer, first), .mat0 = WEIGHT_NONE};
+
+    uint32_t *pair_rows = g->table + g->t.pair_rows, *list = g->table + g->t.sum_list;
+    uint32_t fill[1024]; // next pair of an expert
+    for (uint32_t e = 0; e < c->n_routed_experts; e++)
+        fill[e] = first[e];
+    for (uint32_t row = 0; row < g->n; row++) {
+        uint32_t order[64];
+        for (uint32_t j = 0; j < k; j++) { // insertion sort by expert number; k is at most 64
+            uint32_t at = j;
+            for (; at > 0 && ids[row * k + order[at - 1]] > ids[row * k + j]; at--)
+                order[at] = order[at - 1];
+            order[at] = j;
+        }
+        g->table[g->t.sum_rows + row * 2] = row * per_row;
+        g->table[g->t.sum_rows + row * 2 + 1] = per_row;
+        for (uint32_t j = 0; j < k; j++) {
+            uint32_t pair = fill[ids[row * k + order[j]]]++;
+            pair_rows[pair] = row;
+            list[(row * per_row + j) * 2] = pair;
+            list[(row * per_row + j) * 2 + 1] = row * k + order[j];
+        }
+        if (layer->mlp != WEIGHT_NONE) {
+            pair_rows[g->n * k + row] = row;
+            list[(row * per_row + k) * 2] = g->n * k + row;
+            list[(row * per_row + k) * 2 + 1] = WEIGHT_NONE;
+        }
+    }
+    for (uint32_t e = 0; e < c->n_routed_experts; e++)
+        tile_add(g, &moe, layer->expert0 + 3 * e, first[e], first[e + 1] - first[e]);
+    if (layer->mlp != WEIGHT_NONE)
+        tile_add(g, &moe, layer->mlp, g->n * k, g->n);
+    moe.pairs = g->n * per_row;
+    g->counters.expert_loads += (uint64_t)g->n * k;
+    return moe;
+}
+
+// One dispatch a heap that the tiles' weights lie in (texel path), one in all (address path).
+static void record_tiles(struct graph *g, enum kernel kernel, const struct graph_moe *moe,
+                         const struct weight_mat *sample, const struct vk_bind *binds,
+                         const void *push, uint32_t *push_heap, uint32_t rows)
+{
+    struct tile tile = tile_for(g->dev, sample->k16, moe->xrows);
+    struct vk_bind all[8];
+    uint32_t n = (uint32_t)strlen(kernel_rows[kernel].binds);
+    memcpy(all, binds, n * sizeof(all[0]));
+    bool quantised = g->p.numerics == NUMERICS_OFFICIAL_FP8 && sample->dtype == WEIGHT_FP8;
+    struct vk_pipeline *pipe = graph_pipeline_matmul(g, kernel, tile, sample, quantised);
+    for (uint32_t heap = 0; heap < g->w->heaps_n; heap++) {
+        all[0] = graph_heap_bind(g, heap);
+        *push_heap = heap;
+        graph_dispatch(g, pipe, all, push, graph_ceil_div(rows, tile.rows), moe->tiles, 1);
+        if (vk_device_path(g->dev) == VK_PATH_ADDRESS)
+            break;
+    }
+    graph_barrier(g);
+}
+
+void graph_record_mlp(struct graph *g, const struct weight_layer *layer,
+                      const struct graph_moe *moe)
+{
+    const struct model_config *c = g->p.config;
+    uint32_t sample_idx = layer->moe ? layer->expert0 : layer->mlp;
+    const struct weight_mat *gate = graph_mat(g, sample_idx), *down = graph_mat(g, gate->down);
+    uint32_t inter = gate->rows;
+    if (layer->moe && layer->mlp != WEIGHT_NONE && graph_mat(g, layer->mlp)->rows > inter)
+        inter = graph_mat(g, layer->mlp)->rows;
+    bool quantised = graph_quantises(g, sample_idx);
+    if (quantised)
+        graph_record_quant(g, BUF_XN, g->d.hidden_p, c->hidden_size, g->n);
+    struct {
+        uint32_t heap, tiles0, pair_rows0, x_stride4, y_stride, xs_stride, mat0, pad[9];
+    } up = {0,
+            g->t.tiles,
+            g->t.pair_rows,
+            g->d.hidden_p / 4,
+            g->d.inter_p,
+            graph_ceil_div(c->hidden_size, 128),
+            moe->mat0,
+            {0}};
+    record_tiles(g, KERNEL_MLP_UP, moe, gate,
+                 (struct vk_bind[]){{0},
+                                    graph_bind(g->w->mats_buf),
+                                    graph_bind(g->buf[quantised ? BUF_Q8 : BUF_XN]),
+                                    graph_bind(g->buf[BUF_Q8_SCALE]),
+                                    graph_bind(g->buf[BUF_TABLE]),
+                                    graph_bind(g->buf[BUF_ACT])},
+                 &up, &up.heap, inter);
+    if (quantised)
+        graph_record_quant(g, BUF_ACT, g->d.inter_p, inter, moe->pairs);
+    struct {
+        uint32_t heap, tiles0, x_stride4, y_stride, xs_stride, mat0, pad[10];
+    } dn = {0,         g->t.tiles, g->d.inter_p / 4, g->d.hidden_p, graph_ceil_div(inter, 128),
+            moe->mat0, {0}};
+    record_tiles(g, KERNEL_MLP_DOWN, moe, down,
+                 (struct vk_bind[]){{0},
+                                    graph_bind(g->w->mats_buf),
+                                    graph_bind(g->buf[quantised ? BUF_Q8 : BUF_ACT]),
+                                    graph_bind(g->buf[BUF_Q8_SCALE]),
+                                    graph_bind(g->buf[BUF_TABLE]),
+                                    graph_bind(g->buf[BUF_OUT])},
+                 &dn, &dn.heap, c->hidden_size);
+    struct {
+        uint32_t n4, rows0, list0, in_stride4, x_stride4, pad[7];
+    } sum = {graph_ceil_div(c->hidden_size, 4),
+             g->t.sum_rows,
+             g->t.sum_list,
+             g->d.hidden_p / 4,
+             g->d.hidden_p / 4,
+             {0}};
+    graph_dispatch(g, graph_pipeline_simple(g, KERNEL_MLP_SUM),
+                   (struct vk_bind[]){graph_bind(g->buf[BUF_OUT]), graph_bind(g->buf[BUF_WEIGHTS]),
+                                      graph_bind(g->buf[BUF_TABLE]), graph_bind(g->buf[BUF_X])},
+                   &sum, graph_ceil_div(sum.n4, g->subgroup), g->n, 1);
+    graph_barrier(g);
+}
