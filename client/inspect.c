@@ -1,19 +1,79 @@
 // SPDX-License-Identifier: MIT
-// inspect: a checkpoint's model card, and how its parts would lie in this machine's memory.  Opens
-// no device beyond asking for its size, and needs no daemon.
+// inspect: a checkpoint's model card, and how its parts would lie in this machine's memory.  Asks
+// the device for its size and computes nothing on it; needs no daemon.
 #include "client/client.h"
+#include "config.h"
 #include "model/card.h"
+#include "model/device_info.h"
 
 #include <errno.h>
-#include <unistd.h>
+#include <stdlib.h>
+#include <string.h>
 
-#define MTP_LOADED true // as the daemon does where the checkpoint has the layer
+#define MTP_LOADED false // as [model] mtp = auto does
 
-// inspect_host_bytes returns how much memory the machine has, 0 if it does not say.
-static uint64_t inspect_host_bytes(void)
+// Host memory that is not planned for experts: the system, the page cache, the daemon itself.
+#define HOST_KEPT_BYTES (4ull << 30)
+
+#if !HAVE_VULKAN
+// Built without Vulkan: the card has no plan.
+int device_info_get(const char *select, struct device_info *ret, struct fault *fault)
 {
-    long pages = sysconf(_SC_PHYS_PAGES), page_bytes = sysconf(_SC_PAGESIZE);
-    return pages > 0 && page_bytes > 0 ? (uint64_t)pages * (uint64_t)page_bytes : 0;
+    (void)select;
+    (void)ret;
+    return fault_set(fault, ENODEV, "this expertctl was built without Vulkan");
+}
+#endif
+
+static void inspect_plan(const struct model_card *card, const struct device_info *device,
+                         struct model_plan *ret)
+{
+    struct model_plan_params params = {.device_bytes = device->memory_bytes, .mtp = MTP_LOADED};
+    if (!device->shares_host_memory && device->host_bytes > HOST_KEPT_BYTES)
+        params.host_bytes = device->host_bytes - HOST_KEPT_BYTES;
+    model_plan_make(card, &params, ret);
+}
+
+// inspect_json prints the card with the device's object added.
+static int inspect_json(const struct model_card *card, const struct model_plan *plan,
+                        const struct device_info *device)
+{
+    char *text = NULL;
+    size_t len = 0;
+    FILE *out = open_memstream(&text, &len);
+    if (!out)
+        return -ENOMEM;
+
+    int err = model_card_json(card, plan, out);
+    if (fclose(out) != 0 && !err)
+        err = -ENOMEM;
+    json_t *root = err ? NULL : json_loadb(text, len, 0, NULL);
+    if (root && device) {
+        json_t *object = json_pack(
+            "{s:s, s:s, s:b, s:I, s:I, s:I}", "name", device->name, "driver", device->driver,
+            "shares_host_memory", (int)device->shares_host_memory, "memory_bytes",
+            (json_int_t)device->memory_bytes, "memory_available",
+            (json_int_t)device->memory_available, "host_bytes", (json_int_t)device->host_bytes);
+        if (!object || json_object_set_new(root, "device", object) != 0)
+            err = -ENOMEM;
+    }
+    if (root && !err)
+        client_print_json(root);
+    else if (!err)
+        err = -ENOMEM;
+    json_decref(root);
+    free(text);
+    return err;
+}
+
+static int inspect_text(const struct model_card *card, const struct model_plan *plan,
+                        const struct device_info *device)
+{
+    int err = model_card_text(card, plan, stdout);
+    if (!err && device)
+        printf("  device       %s%s\n", device->name,
+               device->shares_host_memory ? ", which shares the host's memory" : "");
+    return err;
 }
 
 int inspect_run(struct client *client)
@@ -22,18 +82,33 @@ int inspect_run(struct client *client)
     struct checkpoint *ck = NULL;
     struct model_card card;
     struct model_plan plan;
-    struct fault fault = {0};
+    struct device_info device;
+    struct fault fault = {0}, no_device = {0};
 
     int err = checkpoint_open(options->args[0], &ck, &fault);
     if (!err && (err = model_card_make(ck, &card)) != 0)
         fault_set(&fault, -err, "%s: out of memory", options->args[0]);
+    bool planned = false;
     if (!err) {
-        struct model_plan_params params = {.device_bytes = inspect_host_bytes(), .mtp = MTP_LOADED};
-        model_plan_make(&card, &params, &plan);
-        err = options->json ? model_card_json(&card, &plan, stdout)
-                            : model_card_text(&card, &plan, stdout);
+        planned =
+            device_info_get(options->device ? options->device : "auto", &device, &no_device) == 0;
+        if (!planned && options->device) {
+            fault = no_device;
+            err = -ENODEV;
+        }
+    }
+    if (!err) {
+        if (planned)
+            inspect_plan(&card, &device, &plan);
+        const struct model_plan *for_plan = planned ? &plan : NULL;
+        const struct device_info *on = planned ? &device : NULL;
+        err = options->json ? inspect_json(&card, for_plan, on) : inspect_text(&card, for_plan, on);
         if (err)
-            fault_set(&fault, -err, "the card cannot be written");
+            fault_set(&fault, -err, "the card cannot be written: %s", strerror(-err));
+    }
+    if (!err && !planned) {
+        fault_prefix(&no_device, "no memory plan");
+        client_complain(client, &no_device);
     }
     if (err)
         client_complain(client, &fault);
