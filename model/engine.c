@@ -282,6 +282,11 @@ uint32_t engine_logits_rows_max(const struct engine *e)
     return e->params.logits_rows_max;
 }
 
+uint32_t engine_validation_messages(const struct engine *e)
+{
+    return vk_device_messages(e->dev);
+}
+
 void engine_counters_get(const struct engine *e, struct engine_counters *ret)
 {
     graph_counters_get(e->graph, ret);

@@ -140,6 +140,9 @@ uint32_t engine_batch_rows_max(const struct engine *engine);
 // engine_logits_rows_max returns how many rows of one step may want logits.
 uint32_t engine_logits_rows_max(const struct engine *engine);
 
+// engine_validation_messages returns how many validation messages have come (params.validate).
+uint32_t engine_validation_messages(const struct engine *engine);
+
 struct engine_counters {
     uint64_t steps, rows;
     uint64_t host_ns;      // time of engine_step outside waits for the device

@@ -634,6 +634,14 @@ static void jsonl_run(struct run *r, FILE *f, const char *kv)
 
 /* --------------------------------------------------------------------- main */
 
+static void validation_report(struct run *r, const struct options *o)
+{
+    if (!o->validate || !r->engine)
+        return;
+    uint32_t n = engine_validation_messages(r->engine);
+    report(r, "validation", n == 0, "%u messages", n);
+}
+
 static void model_run(struct run *r, const struct options *o)
 {
     char path[4096];
@@ -660,6 +668,7 @@ static void model_run(struct run *r, const struct options *o)
             }
         }
         captures_clear(r);
+        validation_report(r, o);
         engine_close(&r->engine);
     }
     snprintf(path, sizeof(path), "%s/golden_fp8.safetensors", r->dir);
@@ -668,6 +677,7 @@ static void model_run(struct run *r, const struct options *o)
         if (run_open(r, o, KV_F32) == 0)
             official_run(r, fp8);
         captures_clear(r);
+        validation_report(r, o);
         engine_close(&r->engine);
         safetensors_close(&fp8);
     }
