@@ -81,7 +81,8 @@ const struct conf_opt conf_opts[] = {
         "Chat template. auto recognises it from the checkpoint."),
     WORD(model_mtp, "model", "mtp", mtp_words, "auto", RESTART,
         "Draft one token ahead with the model's own MTP layer and verify it; the text is the same. "
-        "auto is off for now: see doc/measurements.md for what it gains."),
+        "auto drafts while at most two answers run, if the layer fits in memory: with more, the "
+        "second row costs what it gains."),
 
     TEXT(device_select, "device", "select", 100, "auto",
         "Vulkan device: auto, an index, a UUID, or part of its name."),

@@ -234,8 +234,6 @@ static int start(const struct conf *conf, struct topology **ret, struct fault *f
         return err;
     }
     cache_resolve(t);
-    // auto: off until it is measured to gain on the device at hand (doc/measurements.md).
-    t->mtp = conf->model_mtp == CONF_MTP_ON;
     *ret = t;
     return 0;
 }

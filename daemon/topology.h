@@ -45,7 +45,6 @@ struct topology {
     uint32_t prompt_tokens_max;
     char pipeline_cache[256]; // "": none
     uint64_t memory_max;      // bytes of device memory; 0: all
-    bool mtp;                 // draft tokens if the checkpoint has the layer
     struct listener listeners[SOCK_LISTENERS_MAX];
     uint32_t listeners_n;
 
@@ -65,6 +64,7 @@ struct topology {
     char plan[4096];        // memory plan, for the log
     char device_name[256];
     uint32_t kv_tokens;                     // tokens of KV memory in all
+    bool mtp;                               // the MTP layer is there to draft
     _Atomic uint64_t load_done, load_total; // bytes
     atomic_uint step_beat;                  // counts loops
     atomic_bool step_idle;                  // waits for requests, so no beat is due

@@ -1,0 +1,40 @@
+// SPDX-License-Identifier: MIT
+// words: the config's spellings are those of model/.
+#include "daemon/conf.h"
+#include "model/engine.h"
+#include "model/template.h"
+#include "tests/check.h"
+
+#include <string.h>
+
+static const struct conf_opt *opt(const char *key)
+{
+    for (uint32_t i = 0; i < conf_opts_n; i++)
+        if (strcmp(conf_opts[i].section, "model") == 0 && strcmp(conf_opts[i].key, key) == 0)
+            return &conf_opts[i];
+    CHECK(!"a row of this name");
+    return NULL;
+}
+
+static void check_words(const struct conf_opt *o, const char *const *names, uint32_t n)
+{
+    CHECK(o->words_n == n);
+    for (uint32_t i = 0; i < n; i++)
+        CHECK(strcmp(o->words[i], names[i]) == 0);
+}
+
+int main(void)
+{
+    check_words(opt("numerics"), numerics_name, NUMERICS_COUNT);
+    check_words(opt("kv_type"), kv_type_name, KV_TYPE_COUNT);
+    // Each style can be named; auto and r1-0528, which renders as v3-0324, stand beside them.
+    const struct conf_opt *template = opt("template");
+    CHECK(template->words_n == TEMPLATE_STYLE_COUNT + 2);
+    for (uint32_t style = 0; style < TEMPLATE_STYLE_COUNT; style++) {
+        uint32_t i = 0;
+        while (i < template->words_n && strcmp(template->words[i], template_style_name[style]) != 0)
+            i++;
+        CHECK(i < template->words_n);
+    }
+    return 0;
+}
