@@ -143,7 +143,7 @@ int engine_open(const struct checkpoint *ck, const struct engine_params *params,
                                                         .path = (int)params->loads - 1},
                              &e->dev, fault);
     if (!err)
-        err = weights_plan(ck, e->dev, e->params.mtp, &e->weights, fault);
+        err = weights_plan(ck, e->dev, e->params.mtp, e->params.heap_max, &e->weights, fault);
     if (!err)
         err = graph_params_make(e, fault);
     if (!err)

@@ -45,8 +45,9 @@ struct engine_params {
     uint32_t batch_rows_max;  // rows of one step, 1..2048
     uint32_t logits_rows_max; // rows of a step that may want logits; 0: max(2 * sequences_max, 16)
     uint64_t memory_max;      // bytes of device memory this may take; 0: what the device reports
-    bool mtp;                 // load the MTP layer if the checkpoint has one
-    bool validate;            // Vulkan validation layers with synchronisation checks (tests)
+    uint64_t heap_max; // bytes of one weight heap; 0: what the device allows (tests lower it)
+    bool mtp;          // load the MTP layer if the checkpoint has one
+    bool validate;     // Vulkan validation layers with synchronisation checks (tests)
     // progress is told bytes loaded and bytes in all, on the calling thread; may be NULL.
     void (*progress)(void *user, uint64_t bytes_done, uint64_t bytes_total);
     void *progress_user;

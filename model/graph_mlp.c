@@ -130,6 +130,21 @@ struct graph_moe graph_table_experts(struct graph *g, const struct weight_layer 
     return moe;
 }
 
+// The heaps between which the tiles' weights lie.
+static void tile_heaps(const struct graph *g, enum kernel kernel, const struct graph_moe *moe,
+                       uint32_t *ret_first, uint32_t *ret_last)
+{
+    *ret_first = UINT32_MAX;
+    *ret_last = 0;
+    for (uint32_t i = 0; i < moe->tiles; i++) {
+        const uint32_t *tile = g->table + g->t.tiles + i * 4;
+        const struct weight_mat *mat = graph_mat(g, moe->mat0 == WEIGHT_NONE ? tile[0] : moe->mat0);
+        uint32_t heap = kernel == KERNEL_MLP_DOWN ? graph_mat(g, mat->down)->heap : mat->heap;
+        *ret_first = heap < *ret_first ? heap : *ret_first;
+        *ret_last = heap > *ret_last ? heap : *ret_last;
+    }
+}
+
 // One dispatch a heap that the tiles' weights lie in (texel path), one in all (address path).
 static void record_tiles(struct graph *g, enum kernel kernel, const struct graph_moe *moe,
                          const struct weight_mat *sample, const struct vk_bind *binds,
@@ -141,7 +156,9 @@ static void record_tiles(struct graph *g, enum kernel kernel, const struct graph
     memcpy(all, binds, n * sizeof(all[0]));
     bool quantised = g->p.numerics == NUMERICS_OFFICIAL_FP8 && sample->dtype == WEIGHT_FP8;
     struct vk_pipeline *pipe = graph_pipeline_matmul(g, kernel, tile, sample, quantised);
-    for (uint32_t heap = 0; heap < g->w->heaps_n; heap++) {
+    uint32_t first, last;
+    tile_heaps(g, kernel, moe, &first, &last);
+    for (uint32_t heap = first; heap <= last; heap++) {
         all[0] = graph_heap_bind(g, heap);
         *push_heap = heap;
         graph_dispatch(g, pipe, all, push, graph_ceil_div(rows, tile.rows), moe->tiles, 1);

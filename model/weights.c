@@ -71,12 +71,14 @@ static int load_add(struct plan *p, const struct load *load)
     return 0;
 }
 
-// Takes bytes (16-byte units) from the last heap, or from a new one.
-static int heap_take(struct plan *p, uint64_t bytes, uint32_t *ret_heap, uint64_t *ret_off)
+// Takes bytes (16-byte units) from the last heap, or from a new one if that has not room for `room`
+// bytes.
+static int heap_take(struct plan *p, uint64_t bytes, uint64_t room, uint32_t *ret_heap,
+                     uint64_t *ret_off)
 {
     bytes = (bytes + 15) & ~15ull;
     uint32_t n = p->w.heaps_n;
-    if (n == 0 || p->heap_bytes[n - 1] + bytes > p->heap_max) {
+    if (n == 0 || p->heap_bytes[n - 1] + (room > bytes ? room : bytes) > p->heap_max) {
         if (grow((void **)&p->heap_bytes, &p->heaps_cap, n + 1u, sizeof(*p->heap_bytes)))
             return fault_set(p->fault, ENOMEM, "out of memory");
         p->heap_bytes[n] = 0;
@@ -110,6 +112,17 @@ static int matrix_dtype(enum dtype dtype, uint32_t *ret, uint32_t *ret_units)
     }
 }
 
+static bool role_is_wide(enum tensor_role role)
+{
+    return role == ROLE_EMBED || role == ROLE_HEAD;
+}
+
+// A gate_proj and the up_proj that follows it are read by one dispatch, so they lie in one heap.
+static bool role_is_gate(enum tensor_role role)
+{
+    return role == ROLE_MLP_GATE || role == ROLE_SHARED_GATE || role == ROLE_EXPERT_GATE;
+}
+
 static int matrix_place(struct plan *p, const struct tensor_spec *spec, const struct tensor *tensor,
                         const struct tensor *scale)
 {
@@ -130,8 +143,12 @@ static int matrix_place(struct plan *p, const struct tensor_spec *spec, const st
         scale_rows = (spec->rows + SCALE_BLOCK - 1) / SCALE_BLOCK;
     }
     uint64_t scale_bytes = 4ull * scale_rows * mat.scols;
-    uint64_t part_rows = (p->heap_max - ((scale_bytes + 15) & ~15ull)) / row_bytes;
-    if (part_rows < spec->rows && scale)
+    scale_bytes = (scale_bytes + 15) & ~15ull;
+    uint64_t part_rows = p->heap_max > scale_bytes ? (p->heap_max - scale_bytes) / row_bytes : 0;
+    bool whole =
+        scale || !role_is_wide(spec->role); // kernels know parts of embedding and head only
+    uint64_t room = role_is_gate(spec->role) ? 2 * (spec->rows * row_bytes + scale_bytes) : 0;
+    if (part_rows == 0 || (whole && part_rows < spec->rows) || room > p->heap_max)
         return fault_set(p->fault, ENOTSUP, "%s: %llu bytes do not fit one memory heap of %llu",
                          spec->name, (unsigned long long)tensor->bytes,
                          (unsigned long long)p->heap_max);
@@ -139,8 +156,7 @@ static int matrix_place(struct plan *p, const struct tensor_spec *spec, const st
     for (uint32_t row0 = 0; row0 < spec->rows;) {
         uint64_t off = 0;
         mat.rows = spec->rows - row0 < part_rows ? spec->rows - row0 : (uint32_t)part_rows;
-        int err =
-            heap_take(p, mat.rows * row_bytes + ((scale_bytes + 15) & ~15ull), &mat.heap, &off);
+        int err = heap_take(p, mat.rows * row_bytes + scale_bytes, room, &mat.heap, &off);
         if (err)
             return err;
         mat.w16 = (uint32_t)(off / 16);
@@ -296,6 +312,28 @@ static int mla_groups(struct plan *p, struct weight_layer *layer)
     return err ? err : value_up_group(p, layer);
 }
 
+// One dispatch takes the experts of a layer, the shared ones included: their matrices must be of
+// one dtype.
+static int mlp_dtype_check(struct plan *p, uint32_t layer_idx)
+{
+    const struct weight_layer *layer = &p->w.layers[layer_idx];
+    const struct model_config *c = checkpoint_config(p->ck);
+    const struct weight_mat *mats = p->w.mats;
+    uint32_t n = layer->moe ? c->n_routed_experts : 0;
+    const struct weight_mat *first = &mats[layer->moe ? layer->expert0 : layer->mlp];
+    for (uint32_t i = 0; i <= n; i++) {
+        uint32_t gate = i < n ? layer->expert0 + 3 * i : layer->mlp;
+        if (gate == WEIGHT_NONE)
+            continue;
+        if (mats[gate].dtype != first->dtype || mats[mats[gate].up].dtype != first->dtype ||
+            mats[mats[gate].down].dtype != mats[first->down].dtype)
+            return fault_set(p->fault, ENOTSUP,
+                             "layer %u: its experts are of several dtypes, which is not served",
+                             layer_idx);
+    }
+    return 0;
+}
+
 static void mlp_link(struct plan *p, struct weight_layer *layer, enum tensor_role gate)
 {
     layer->mlp = p->role_mat[gate];
@@ -325,7 +363,7 @@ static int layer_place(struct plan *p, uint32_t idx)
     layer->post_attention_norm = p->role_vector[ROLE_POST_ATTENTION_NORM];
     layer->q_a_norm = p->role_vector[ROLE_Q_A_NORM];
     layer->kv_a_norm = p->role_vector[ROLE_KV_A_NORM];
-    return err;
+    return err ? err : mlp_dtype_check(p, idx);
 }
 
 static void roles_clear(struct plan *p)
@@ -372,8 +410,8 @@ static int tensor_visit(const struct tensor_spec *spec, void *user)
     return tensor_place(spec, p);
 }
 
-int weights_plan(const struct checkpoint *ck, struct vk_device *dev, bool mtp, struct weights **ret,
-                 struct fault *fault)
+int weights_plan(const struct checkpoint *ck, struct vk_device *dev, bool mtp, uint64_t heap_max,
+                 struct weights **ret, struct fault *fault)
 {
     const struct vk_limits *limits = vk_device_limits(dev);
     const struct model_config *config = checkpoint_config(ck);
@@ -387,6 +425,8 @@ int weights_plan(const struct checkpoint *ck, struct vk_device *dev, bool mtp, s
         p->heap_max = limits->allocation_max & ~15ull;
     if (vk_device_path(dev) == VK_PATH_TEXEL && limits->texel_elements_max * 16 < p->heap_max)
         p->heap_max = limits->texel_elements_max * 16;
+    if (heap_max && heap_max < p->heap_max)
+        p->heap_max = heap_max & ~15ull;
     w->layers_n = mtp ? model_config_layers(config) : config->num_hidden_layers;
     w->layers = calloc(w->layers_n, sizeof(*w->layers));
     p->layer = LAYER_GLOBAL;

@@ -73,10 +73,10 @@ struct weights {
 };
 
 // weights_plan places every tensor without touching the device's memory: fills all but the buffers.
-// mtp: include the MTP layer.  Errors: -ENOTSUP a dtype or size that is not served (tensor named),
-// -ENOMEM.
-int weights_plan(const struct checkpoint *ck, struct vk_device *dev, bool mtp, struct weights **ret,
-                 struct fault *fault);
+// mtp: include the MTP layer.  heap_max: bytes of a heap at most, 0: what the device allows.
+// Errors: -ENOTSUP a dtype or size that is not served (tensor named), -ENOMEM.
+int weights_plan(const struct checkpoint *ck, struct vk_device *dev, bool mtp, uint64_t heap_max,
+                 struct weights **ret, struct fault *fault);
 
 // weights_load makes the heaps and reads the checkpoint into them.
 // FP8 data are scanned for NaN codes, scales for values that are not finite and positive.

@@ -24,6 +24,7 @@
 struct options {
     const char *device;
     enum engine_loads loads;
+    uint64_t heap_max; // bytes; small ones spread the weights over many heaps
     bool validate;
 };
 
@@ -438,6 +439,7 @@ static int run_open(struct run *r, const struct options *o, enum kv_type kv_type
     struct fault fault;
     struct engine_params params = {.device_select = o->device ? o->device : "auto",
                                    .loads = o->loads,
+                                   .heap_max = o->heap_max,
                                    .numerics = r->numerics,
                                    .kv_type = kv_type,
                                    .sequences_max = 3,
@@ -708,12 +710,18 @@ int main(int argc, char **argv)
             o.loads = loads_parse(argv[++i]);
             continue;
         }
+        if (!strcmp(argv[i], "--heap-max") && i + 1 < argc) {
+            o.heap_max = strtoull(argv[++i], NULL, 10);
+            continue;
+        }
         if (!strcmp(argv[i], "--validate")) {
             o.validate = true;
             continue;
         }
         if (argv[i][0] == '-') {
-            fprintf(stderr, "usage: golden [--device NAME] [--loads NAME] [--validate] DIR...\n");
+            fprintf(
+                stderr,
+                "usage: golden [--device NAME] [--loads NAME] [--heap-max BYTES] [--validate] DIR...\n");
             return 2;
         }
         struct fault fault;
@@ -730,7 +738,9 @@ int main(int argc, char **argv)
         cases += r.cases;
     }
     if (!cases) {
-        fprintf(stderr, "usage: golden [--device NAME] [--loads NAME] [--validate] DIR...\n");
+        fprintf(
+            stderr,
+            "usage: golden [--device NAME] [--loads NAME] [--heap-max BYTES] [--validate] DIR...\n");
         return 2;
     }
     printf("%u cases, %u missed\n", cases, missed);
