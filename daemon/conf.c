@@ -385,14 +385,6 @@ int conf_check(const struct conf *conf, struct fault *fault)
                          "no model: set [model] path in the configuration, or give --model DIR");
     if (conf->listen_socket[0] == '\0' && conf->listen_loopback[0] == '\0')
         return fault_set(fault, EINVAL, "nothing to listen on: set [listen] socket or loopback");
-    if (conf->limits_prefill_rows_max > conf->limits_batch_rows_max)
-        return fault_set(fault, EINVAL,
-                         "[limits] prefill_rows_max (%u) is more than batch_rows_max (%u)",
-                         conf->limits_prefill_rows_max, conf->limits_batch_rows_max);
-    if (conf->limits_kv_tokens_max > 0 && conf->limits_kv_tokens_max < conf->model_context_max)
-        return fault_set(fault, EINVAL,
-                         "[limits] kv_tokens_max (%u) holds not even one [model] context_max (%u)",
-                         conf->limits_kv_tokens_max, conf->model_context_max);
     return 0;
 }
 

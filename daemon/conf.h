@@ -115,8 +115,7 @@ int conf_load(struct conf *conf, const char *path, struct fault *fault);
 // conf_set applies "section.key=value", as --set gives it.
 int conf_set(struct conf *conf, const char *assignment, struct fault *fault);
 
-// conf_check judges what no single row can: a model is named, a socket or a port is there, limits
-// fit together.
+// conf_check judges what no single row can: a model is named, a socket or a port is there.
 int conf_check(const struct conf *conf, struct fault *fault);
 
 // conf_reload takes over the reloadable rows of `fresh`.

@@ -111,7 +111,7 @@ const struct conf_opt conf_opts[] = {
         "Tokens of one step through the model, prompts included."),
     NUMBER(limits_prefill_rows_max, "limits", "prefill_rows_max", 1, 2048, "64", "rows",
         "Prompt tokens of a step that also continues other answers: smaller keeps those fluent, "
-        "larger starts the new one sooner."),
+        "larger starts the new one sooner. At most batch_rows_max."),
     NUMBER(limits_prompt_tokens_max, "limits", "prompt_tokens_max", 0, 1u << 24, "0", "tokens",
         "All prompts of one request together. 0: context_max, at least 65536."),
     BYTES(limits_body_bytes_max, "limits", "body_bytes_max", 1024, 1ull << 30, "8M", RELOAD,

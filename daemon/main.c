@@ -214,6 +214,19 @@ static void cache_resolve(struct topology *t)
     snprintf(t->pipeline_cache, sizeof(t->pipeline_cache), "%s/pipelines", dir);
 }
 
+// kv_check: KV memory must hold at least one sequence of full length.
+static int kv_check(const struct topology *t, struct fault *fault)
+{
+    uint32_t kv = t->conf.limits_kv_tokens_max;
+    if (kv == 0 || kv >= t->served.context_max)
+        return 0;
+    return fault_set(
+        fault, EINVAL,
+        "[limits] kv_tokens_max = %u does not hold one sequence of %u tokens; raise it, "
+        "or lower [model] context_max",
+        kv, t->served.context_max);
+}
+
 // start does what can fail before the threads run.
 static int start(const struct conf *conf, struct topology **ret, struct fault *fault)
 {
@@ -227,6 +240,8 @@ static int start(const struct conf *conf, struct topology **ret, struct fault *f
     err = listeners_open(t, fault);
     if (err == 0)
         err = served_open(conf, &t->served, fault);
+    if (err == 0)
+        err = kv_check(t, fault);
     if (err == 0)
         err = memory_resolve(t, fault);
     if (err != 0) {

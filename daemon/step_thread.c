@@ -305,11 +305,13 @@ static uint32_t mtp_items(struct step *st, uint32_t job, const struct engine_row
     for (uint32_t i = 0; i < n && rows[i].position + 1 < gen->history_n; i++) {
         uint32_t position = rows[i].position;
         gen->mtp_n = position + 1;
+        // The guess is for the token after the newest, and only once the prompt is through.
+        bool guess = position + 2 == gen->history_n && position + 1 >= gen->prompt_n &&
+                     gen->history_n + 1 < gen->limit_n;
         items[count++] = (struct engine_row){.token = gen->history[position + 1],
                                              .seq = gen->seq,
                                              .position = position,
-                                             .want_logits = position + 2 == gen->history_n &&
-                                                            gen->history_n + 1 < gen->limit_n};
+                                             .want_logits = guess};
     }
     return count;
 }
@@ -464,10 +466,11 @@ static int arrays_create(struct step *st)
     const struct conf *conf = &st->t->conf;
     uint32_t jobs_max = st->t->reqs_n * SAMPLING_CHOICES_MAX;
     uint32_t rows_max = conf->limits_batch_rows_max;
+    uint32_t prefill = conf->limits_prefill_rows_max;
     struct sched_params params = {.jobs_max = jobs_max,
                                   .sequences_max = conf->limits_sequences_max,
                                   .batch_rows_max = rows_max,
-                                  .prefill_rows_max = conf->limits_prefill_rows_max,
+                                  .prefill_rows_max = prefill < rows_max ? prefill : rows_max,
                                   .logits_rows_max = logits_rows_max(conf)};
     int err = sched_create(&params, &st->sched);
     if (err != 0)

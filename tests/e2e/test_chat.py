@@ -404,5 +404,42 @@ class Completion(unittest.TestCase):
         self.assertEqual(j["choices"][0]["finish_reason"], "length")
 
 
+class Weather(unittest.TestCase):
+    """Same answer whatever the weather: drafts, chunks of the prompt, size of the batch."""
+
+    def answers(self, d):
+        asks = [dict(text=f"Compute {i} + {7 * i}.", temperature=0) for i in range(4)]
+        asks += [dict(text="Zebra kites?", temperature=2, top_p=1, seed=s, logprobs=True,
+                      top_logprobs=2, frequency_penalty=0.5) for s in range(4)]
+        asks.append(dict(text="Zebra kites?", temperature=2, top_p=1, seed=9, n=3))
+        got = [None] * len(asks)
+
+        def ask(i):
+            got[i] = d.chat(max_tokens=70, **asks[i]).json["choices"]
+        for together in (False, True):
+            threads = [threading.Thread(target=ask, args=(i,)) for i in range(len(asks))]
+            for t in threads:
+                t.start()
+                if not together:
+                    t.join()
+            for t in threads:
+                t.join()
+            yield got[:]
+
+    def test_same(self):
+        want = None
+        for sets in (["model.mtp=off"], ["model.mtp=on"], ["model.mtp=auto"],
+                     ["model.mtp=on", "limits.batch_rows_max=4", "limits.prefill_rows_max=1"],
+                     ["model.mtp=off", "limits.batch_rows_max=32", "limits.sequences_max=2"]):
+            with Daemon("model.context_max=512", *sets) as d:
+                for got in self.answers(d):
+                    want = want or got
+                    self.assertEqual(got, want, sets)
+                if "model.mtp=on" in sets:
+                    drafts = d.metric("expertd_draft_token")
+                    self.assertGreater(drafts, 100)
+                    self.assertGreater(d.metric("expertd_draft_token_accepted"), drafts / 4)
+
+
 if __name__ == "__main__":
     main()

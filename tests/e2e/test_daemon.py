@@ -129,6 +129,9 @@ class StartFails(unittest.TestCase):
     def test_no_device(self):
         self.fails("no-such-device", sets=["device.select=no-such-device"])
 
+    def test_kv_memory(self):
+        self.fails("kv_tokens_max", sets=["limits.kv_tokens_max=4095"])
+
     def test_memory(self):
         self.fails(sets=["device.memory=1M"])
 

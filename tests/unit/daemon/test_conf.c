@@ -129,10 +129,6 @@ static void test_check(void)
     CHECK(conf_check(&conf, &fault) == 0);
     conf = conf_of("[model]\npath = x\n[listen]\nsocket =\n");
     CHECK(conf_check(&conf, &fault) == -EINVAL);
-    conf = conf_of("[model]\npath = x\n[limits]\nprefill_rows_max = 100\nbatch_rows_max = 99\n");
-    CHECK(conf_check(&conf, &fault) == -EINVAL);
-    conf = conf_of("[model]\npath = x\n[limits]\nkv_tokens_max = 100\n");
-    CHECK(conf_check(&conf, &fault) == -EINVAL);
 }
 
 static uint32_t told_n;
