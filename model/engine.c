@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "model/engine.h"
 
-#include "model/graph.h"
+#include "model/graph_buffers.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -109,7 +109,7 @@ static int plan_check(struct engine *e, struct fault *fault)
 }
 
 // Runs the shapes of work once, so that no request waits for a shader compiler: tiles of 1, 2, 4, 8
-// rows, MTP.  The rows hold one token, so experts see tiles of each size too.
+// rows, MTP, attention in splits.  The rows hold one token, so experts see tiles of each size too.
 static int warm_up(struct engine *e, struct fault *fault)
 {
     struct engine_row rows[8];
@@ -123,6 +123,12 @@ static int warm_up(struct engine *e, struct fault *fault)
         err = graph_step(e->graph, e->kv, rows, n, NULL, fault);
         if (!err && e->params.mtp)
             err = graph_mtp_step(e->graph, e->kv, rows, n, NULL, fault);
+    }
+    if (!err && e->params.context_max > SPLIT_TOKENS) {
+        rows[0].position = SPLIT_TOKENS;
+        err = kv_reserve(e->kv, 0, SPLIT_TOKENS + 1);
+        if (!err)
+            err = graph_step(e->graph, e->kv, rows, 1, NULL, fault);
     }
     kv_truncate(e->kv, 0, 0);
     return err;
