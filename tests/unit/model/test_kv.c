@@ -5,7 +5,7 @@
 #include "tests/check.h"
 
 #include <errno.h>
-#include <string.h>
+#include <stdbool.h>
 
 #define SEQS       5u
 #define PER_SEQ    7u
