@@ -3,6 +3,7 @@
 
 #include "base/clock.h"
 #include "base/wake.h"
+#include "io/net/peer.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -20,6 +21,7 @@
 #define LINGER_US         2000000u
 #define FLUSH_US          30000000u // for the peer to read what is left, if no deadline was set
 #define ACCEPT_RETRY_US   100000u   // after EMFILE and the like
+#define PEER_CHECK_US     200000u   // whether a TCP peer that stopped sending is still there
 #define NEVER             UINT64_MAX
 
 // epoll data: connections are their place, the others stand above.
@@ -47,6 +49,7 @@ struct conn {
     uint64_t active_us;   // last byte in or out
     uint64_t sent;        // bytes that the kernel took
     uint64_t deadline_us; // 0: none
+    uint64_t peer_us;     // when to look whether a TCP peer is still there; 0: never
     char *in;             // [SOCK_INPUT_BYTES]
     size_t in_n;
     char *out; // [out_cap], bytes out_at..out_n are unsent
@@ -118,6 +121,21 @@ void sock_deadline(struct sock *s, uint32_t i, uint64_t at_us)
 void sock_evictable(struct sock *s, uint32_t i, bool yes)
 {
     s->conns[i].evictable = yes;
+}
+
+// peer_check closes a TCP connection whose client left; on a Unix socket epoll tells.
+static void peer_check(struct sock *s, uint32_t i, uint64_t now_us)
+{
+    struct conn *c = &s->conns[i];
+    if (c->local || !c->eof || c->state == CONN_DEAD)
+        return;
+    if (peer_gone(c->fd)) {
+        sock_abort(s, i);
+        return;
+    }
+    c->peer_us = now_us + PEER_CHECK_US;
+    if (c->peer_us < s->deadline_next_us)
+        s->deadline_next_us = c->peer_us;
 }
 
 // conn_linger: everything was sent, so shut our side and wait for the peer's.
@@ -294,10 +312,12 @@ static void conn_read(struct sock *s, uint32_t i)
             sock_abort(s, i);
         return;
     }
-    if (got == 0)
-        c->eof = true;
     c->in_n += (size_t)got;
     c->active_us = clock_us();
+    if (got == 0) {
+        c->eof = true;
+        peer_check(s, i, c->active_us);
+    }
 
     if (c->state == CONN_LINGER) {
         if (c->eof)
@@ -450,7 +470,13 @@ static void deadlines_check(struct sock *s, uint64_t now_us)
     s->deadline_next_us = NEVER;
     for (uint32_t i = 0; i < s->params.connections_max; i++) {
         struct conn *c = &s->conns[i];
-        if (c->state == CONN_FREE || c->state == CONN_DEAD || c->deadline_us == 0)
+        if (c->state == CONN_FREE || c->state == CONN_DEAD)
+            continue;
+        if (c->peer_us != 0 && c->peer_us <= now_us)
+            peer_check(s, i, now_us);
+        else if (c->peer_us != 0 && c->peer_us < s->deadline_next_us)
+            s->deadline_next_us = c->peer_us;
+        if (c->deadline_us == 0 || c->state == CONN_DEAD)
             continue;
         if (c->deadline_us > now_us) {
             deadline_set(s, c, c->deadline_us);

@@ -7,7 +7,7 @@
 // kernel's; what the peer does not read stays in the output buffer, whose length the caller watches
 // (sock_unsent) and whose deadline closes it.
 // A peer that only stops sending (half-close) can still be answered; one that is gone is closed at
-// once on a Unix socket (on TCP the kernel tells no difference until something is sent).
+// once on a Unix socket, and within a moment on loopback TCP (io/net/peer.h).
 //
 // Owner: one thread, the one that calls sock_poll; callbacks run inside it.  A callback may call
 // every function here; a connection that is closed keeps its place until `closed` was called.

@@ -437,12 +437,19 @@ class Loopback(unittest.TestCase):
             a = d.post(CHAT, body(stream=True), connection=c)
             self.assertTrue(a.events)
             c.close()
-            # A client that leaves its stream is noticed when a token is sent.
+            # A client that leaves is noticed, one that has only stopped sending is answered.
+            for i, stream in enumerate((True, False)):
+                s = socket.create_connection(("127.0.0.1", port))
+                s.sendall(post_bytes(CHAT, long_body(stream=stream, max_tokens=4000, n=20)))
+                d.wait_metric("expertd_sequence_running", 8)
+                s.close()
+                d.wait_metric('expertd_request_finished{reason="cancelled"}', i + 1)
+                d.wait_metric("expertd_request_active", 0)
             s = socket.create_connection(("127.0.0.1", port))
-            s.sendall(post_bytes(CHAT, long_body(stream=True, max_tokens=4000)))
-            s.recv(1)
+            s.sendall(post_bytes(CHAT, long_body(max_tokens=1500)))
+            s.shutdown(socket.SHUT_WR)
+            self.assertEqual(statuses(read_all(s)), [200])
             s.close()
-            d.wait_metric('expertd_request_finished{reason="cancelled"}', 1)
 
 
 if __name__ == "__main__":

@@ -27,7 +27,7 @@ static struct seen {
     char bytes[100000]; // everything received on any place
     size_t bytes_n;
     size_t take_max; // `received` takes at most this much a call
-    bool echo;
+    bool echo, local;
 } seen;
 static struct sock *sock;
 static int wake;
@@ -35,7 +35,7 @@ static int wake;
 static void on_opened(void *user, uint32_t conn, bool local)
 {
     CHECK(user == &seen && conn < CONNS);
-    CHECK(local);
+    seen.local = local;
     seen.opened++;
     seen.last = conn;
 }
@@ -112,11 +112,9 @@ static size_t client_read(int fd, char *out, size_t max, bool *ret_eof)
     return n;
 }
 
-static struct listener start(void)
+static void start_on(const struct listener *listener)
 {
-    struct listener listener;
     struct fault fault = {0};
-    CHECK(listener_open_unix(path, 0600, &listener, &fault) == 0);
     struct sock_params params = {
         .connections_max = CONNS,
         .unsent_max = 1 << 20,
@@ -125,9 +123,17 @@ static struct listener start(void)
         .ops = {on_opened, on_received, on_ended, on_drained, on_expired, on_closed, on_woken},
         .user = &seen,
     };
-    CHECK(sock_create(&params, &listener, 1, &sock, &fault) == 0);
+    CHECK(sock_create(&params, listener, 1, &sock, &fault) == 0);
     memset(&seen, 0, sizeof(seen));
     seen.take_max = SIZE_MAX;
+}
+
+static struct listener start(void)
+{
+    struct listener listener;
+    struct fault fault = {0};
+    CHECK(listener_open_unix(path, 0600, &listener, &fault) == 0);
+    start_on(&listener);
     return listener;
 }
 
@@ -432,6 +438,51 @@ static void test_full(void)
     stop(&listener);
 }
 
+// On TCP a client that left is told from one that only stopped sending.
+static void test_tcp_peer(void)
+{
+    static const char *const names[] = {"127.0.0.1:0", "[::1]:0"};
+    for (uint32_t i = 0; i < ARRAY_LEN(names); i++) {
+        struct listener listener;
+        struct fault fault = {0};
+        if (listener_open_loopback(names[i], &listener, &fault) != 0) {
+            CHECK(i == 1); // no IPv6 here
+            continue;
+        }
+        start_on(&listener);
+        struct sockaddr_storage addr;
+        socklen_t len = sizeof(addr);
+        CHECK(getsockname(listener.fd, (struct sockaddr *)&addr, &len) == 0);
+        for (int leaves = 0; leaves < 2; leaves++) {
+            int fd = socket(addr.ss_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+            CHECK(connect(fd, (struct sockaddr *)&addr, len) == 0);
+            CHECK(write(fd, "x", 1) == 1);
+            while (seen.bytes_n <= (size_t)leaves)
+                sock_poll(sock, 10);
+            CHECK(!seen.local);
+            uint32_t closed = seen.closed;
+            if (leaves) {
+                close(fd);
+                while (seen.closed == closed)
+                    sock_poll(sock, -1);
+                CHECK(seen.ended == 1);
+                continue;
+            }
+            CHECK(shutdown(fd, SHUT_WR) == 0);
+            for (int turn = 0; turn < 20; turn++)
+                sock_poll(sock, 25); // beyond the time between two looks
+            CHECK(seen.ended == 1 && seen.closed == closed);
+            CHECK(sock_send(sock, seen.last, "y", 1) == 0);
+            char byte;
+            CHECK(read(fd, &byte, 1) == 1 && byte == 'y');
+            close(fd); // now it leaves after all
+            while (seen.closed == closed)
+                sock_poll(sock, -1);
+        }
+        stop(&listener);
+    }
+}
+
 int main(void)
 {
     CHECK(mkdtemp(dir));
@@ -447,6 +498,7 @@ int main(void)
     test_linger();
     test_deadline();
     test_full();
+    test_tcp_peer();
     close(wake);
     rmdir(dir);
     return 0;
