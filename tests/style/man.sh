@@ -13,7 +13,7 @@ bad=0
     for command in "$@"; do
         "$program" "$command" --help
     done
-} | grep -oE '^ *--[a-z][a-z-]*' | tr -d ' ' | sort -u >"${TMPDIR:-/tmp}/man.$$"
+} | grep -oE -- '--[a-z][a-z-]*' | sort -u >"${TMPDIR:-/tmp}/man.$$"
 trap 'rm -f "${TMPDIR:-/tmp}/man.$$"' EXIT
 [ -s "${TMPDIR:-/tmp}/man.$$" ] || {
     echo "$program --help lists no options"
