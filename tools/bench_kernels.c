@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
 // bench-kernels gemv|gemm|experts [--device NAME] [--path texel|address] [--tile ROWSxCOLUMNS]:
 // speed of the matrix kernels beside what the device can do at all: reading memory, and f32 fma in
-// registers, measured in the same run, turn by turn, medians of all.  One JSON object a line.
+// registers, measured in the same run, turn by turn, medians of all.  One JSON object a line;
+// "cpus" says how many CPUs a device that is one got meanwhile, for these machines are shared.
 //
 // The matrices are of the released models (2048x7168) and of bench-800m, FP8 with 128x128 scales or
 // BF16, filled with numbers of a normal distribution.  So much of them is gone through in one
@@ -15,6 +16,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #define ROUNDS        9u
@@ -354,9 +356,18 @@ static void record_peak_fma(struct rig *rig)
                     (struct vk_bind[]){whole(rig->sums)}, push, PEAK_GROUPS, 1, 1);
 }
 
+// CPU time of this process, which on lavapipe is the device's.
+static uint64_t cpu_us(void)
+{
+    struct timespec ts;
+    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &ts);
+    return (uint64_t)ts.tv_sec * 1000000u + (uint64_t)ts.tv_nsec / 1000u;
+}
+
 enum turn { TURN_KERNEL, TURN_READ, TURN_FMA, TURN_COUNT };
 
-static double turn_seconds(struct rig *rig, const struct bench *b, enum turn turn)
+static double turn_seconds(struct rig *rig, const struct bench *b, enum turn turn,
+                           double *cpu_seconds)
 {
     uint64_t value;
     struct fault fault;
@@ -371,10 +382,11 @@ static double turn_seconds(struct rig *rig, const struct bench *b, enum turn tur
     else
         record_matmuls(rig, b);
     vk_cmd_barrier(rig->cmd);
-    uint64_t from = clock_us();
+    uint64_t from = clock_us(), cpu_from = cpu_us();
     if (vk_cmd_submit(rig->cmd, &value, &fault) ||
         vk_wait(rig->dev, value, 600000000000ull, &fault))
         die(fault.text);
+    *cpu_seconds += (double)(cpu_us() - cpu_from) / 1e6;
     return (double)(clock_us() - from) / 1e6;
 }
 
@@ -386,7 +398,8 @@ static int by_value(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
-static void bench_print(const struct rig *rig, const struct bench *b, const double *seconds)
+static void bench_print(const struct rig *rig, const struct bench *b, const double *seconds,
+                        double cpus)
 {
     double mats = b->what == WHAT_EXPERTS ? 3.0 * rig->pairs_n : (double)rig->mats_n * b->rows;
     double flops = 2.0 * b->n * b->k * mats;
@@ -404,6 +417,8 @@ static void bench_print(const struct rig *rig, const struct bench *b, const doub
     if (b->reference > 0)
         printf(", \"reference\": %g, \"ratio\": %.3g", b->reference, value / b->reference);
     printf(", \"peak\": %.4g, \"share\": %.2g", peak, value / peak);
+    if (vk_device_limits(rig->dev)->is_cpu)
+        printf(", \"cpus\": %.2f", cpus);
     printf(", \"conditions\": \"%s, %ld CPUs, %s path, tile %ux%u\"}\n",
            vk_device_limits(rig->dev)->name, sysconf(_SC_NPROCESSORS_ONLN),
            vk_path_name[vk_device_path(rig->dev)], rig->tile.rows, rig->tile.xrows);
@@ -412,7 +427,7 @@ static void bench_print(const struct rig *rig, const struct bench *b, const doub
 
 static void bench_run(struct rig *rig, const struct bench *b, struct tile fixed)
 {
-    double seconds[TURN_COUNT][ROUNDS], middle[TURN_COUNT];
+    double seconds[TURN_COUNT][ROUNDS], middle[TURN_COUNT], cpu = 0, wall = 0, ignored = 0;
     uint32_t k16 = b->k * format_bytes(b->dtype) / 16;
     uint32_t xrows =
         b->what == WHAT_EXPERTS ? (b->rows * EXPERTS_TOKEN + EXPERTS - 1) / EXPERTS : b->rows;
@@ -421,15 +436,18 @@ static void bench_run(struct rig *rig, const struct bench *b, struct tile fixed)
         rig->tile = fixed;
     rig_make(rig, b);
     for (enum turn turn = 0; turn < TURN_COUNT; turn++)
-        turn_seconds(rig, b, turn); // compiles, touches every page
+        turn_seconds(rig, b, turn, &ignored); // compiles, touches every page
     for (uint32_t round = 0; round < ROUNDS; round++)
         for (enum turn turn = 0; turn < TURN_COUNT; turn++)
-            seconds[turn][round] = turn_seconds(rig, b, turn);
+            seconds[turn][round] =
+                turn_seconds(rig, b, turn, turn == TURN_KERNEL ? &cpu : &ignored);
+    for (uint32_t round = 0; round < ROUNDS; round++)
+        wall += seconds[TURN_KERNEL][round];
     for (enum turn turn = 0; turn < TURN_COUNT; turn++) {
         qsort(seconds[turn], ROUNDS, sizeof(seconds[turn][0]), by_value);
         middle[turn] = seconds[turn][ROUNDS / 2];
     }
-    bench_print(rig, b, middle);
+    bench_print(rig, b, middle, cpu / wall);
     rig_free(rig);
 }
 
