@@ -26,3 +26,9 @@ static inline uint64_t check_random(uint64_t *state)
     *state ^= *state >> 27;
     return *state * 0x2545f4914f6cdd1dull;
 }
+
+#define CHECK_FAIL(text)                                                                           \
+    do {                                                                                           \
+        fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__, text);                                  \
+        exit(1);                                                                                   \
+    } while (0)

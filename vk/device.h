@@ -18,8 +18,8 @@
 enum vk_path { VK_PATH_TEXEL, VK_PATH_ADDRESS, VK_PATH_COUNT };
 extern const char *const vk_path_name[VK_PATH_COUNT];
 
-// How matrix kernels decode FP8 (DECODE of vk-shaders/matmul_core.glsl): integers depend on nothing,
-// the others on a device that keeps subnormals of fp16 or f32.
+// How matrix kernels decode FP8 (DECODE of vk-shaders/matmul_core.glsl): integers depend on
+// nothing, the others on a device that keeps subnormals of fp16 or f32.
 enum vk_e4m3 { VK_E4M3_INTEGER, VK_E4M3_HALF, VK_E4M3_F32, VK_E4M3_COUNT };
 
 struct vk_limits {

@@ -35,7 +35,7 @@ static void run(struct engine *engine, uint32_t chunk, bool stranger, float *ret
             rows[m + i] = (struct engine_row){token(at + i, 0), 0, at + i, at + i + 1 == TOKENS};
         if (engine_step(engine, rows, m + n, &logits, &fault)) {
             fprintf(stderr, "%s\n", fault.text);
-            CHECK(!"engine_step");
+            CHECK_FAIL("engine_step");
         }
     }
     memcpy(ret, logits, vocab * sizeof(float));
@@ -62,7 +62,7 @@ int main(int argc, char **argv)
                                        .batch_rows_max = 512};
         if (engine_open(ck, &params, &engine, &fault)) {
             fprintf(stderr, "%s\n", fault.text);
-            CHECK(!"engine_open");
+            CHECK_FAIL("engine_open");
         }
         run(engine, 256, false, want[path]);
         for (size_t i = 0; i < ARRAY_LEN(chunks); i++) {

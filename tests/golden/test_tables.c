@@ -18,7 +18,7 @@ static struct fault fault;
     do {                                                                                           \
         if (call) {                                                                                \
             fprintf(stderr, "%s\n", fault.text);                                                   \
-            CHECK(!#call);                                                                         \
+            CHECK_FAIL(#call);                                                                     \
         }                                                                                          \
     } while (0)
 

@@ -19,7 +19,7 @@ static void near(double got, double want)
 {
     if (fabs(got - want) > TOLERANCE * fmax(fabs(want), 1e-3)) {
         fprintf(stderr, "got %.9g, want %.9g\n", got, want);
-        CHECK(!"within tolerance");
+        CHECK_FAIL("within tolerance");
     }
 }
 

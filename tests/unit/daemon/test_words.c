@@ -12,7 +12,7 @@ static const struct conf_opt *opt(const char *key)
     for (uint32_t i = 0; i < conf_opts_n; i++)
         if (strcmp(conf_opts[i].section, "model") == 0 && strcmp(conf_opts[i].key, key) == 0)
             return &conf_opts[i];
-    CHECK(!"a row of this name");
+    CHECK_FAIL("a row of this name");
     return NULL;
 }
 

@@ -237,7 +237,7 @@ static void json_edit(json_t *root, const char *path, const char *value)
 
     while ((dot = strchr(path, '.'))) {
         snprintf(key, sizeof(key), "%.*s", (int)(dot - path), path);
-        root = json_is_array(root) ? json_array_get(root, (size_t)atoi(key))
+        root = json_is_array(root) ? json_array_get(root, strtoul(key, NULL, 10))
                                    : json_object_get(root, key);
         CHECK(root);
         path = dot + 1;
@@ -249,7 +249,7 @@ static void json_edit(json_t *root, const char *path, const char *value)
     json_t *new = json_loads(value, JSON_DECODE_ANY, NULL);
     CHECK(new);
     if (json_is_array(root))
-        CHECK(json_array_set_new(root, (size_t)atoi(path), new) == 0);
+        CHECK(json_array_set_new(root, strtoul(path, NULL, 10), new) == 0);
     else
         CHECK(json_object_set_new(root, path, new) == 0);
 }
