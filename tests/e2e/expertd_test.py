@@ -126,8 +126,11 @@ class Daemon:
                 raise
             finally:
                 self.log_file.close()
-                if status is not None and status < 0:
-                    sys.stderr.write("expertd ended with %s:\n%s" % (status, self.log()[-3000:]))
+                log = self.log()
+                if (status is not None and status < 0) or "runtime error:" in log or \
+                        "AddressSanitizer:" in log or "ThreadSanitizer:" in log:
+                    sys.stderr.write("expertd ended with %s:\n%s" % (status, log[-6000:]))
+                assert "runtime error:" not in log, "UBSan found something"
         shutil.rmtree(self.dir, ignore_errors=True)
         return status
 

@@ -206,9 +206,9 @@ class Sampling(unittest.TestCase):
     def test_seed(self):
         first = self.text(seed=7, **self.FREE)
         self.assertEqual(first, self.text(seed=7, **self.FREE))
-        self.assertEqual(len({self.text(seed=s, **self.FREE) for s in range(-3, 3)}), 6)
+        self.assertGreater(len({self.text(seed=s, **self.FREE) for s in range(-3, 3)}), 1)
         # Without a seed each is drawn afresh.
-        self.assertEqual(len({self.text(**self.FREE) for _ in range(6)}), 6)
+        self.assertGreater(len({self.text(**self.FREE) for _ in range(8)}), 1)
 
     def test_seed_in_a_batch(self):
         alone = {s: self.text(seed=s, **self.FREE) for s in range(6)}
