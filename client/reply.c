@@ -15,33 +15,39 @@
 struct reply_call {
     struct http_call *http;
     struct sse sse;
-    struct reply *answer;
+    struct reply *reply;
     void (*piece)(void *user, enum reply_part part, const char *bytes, size_t len);
     void *piece_user;
+    uint64_t read_us;   // when the bytes in hand arrived
     bool ended;         // [DONE] was seen
     struct fault fault; // why sse_feed was stopped
 };
 
-void reply_free(struct reply *answer)
+void reply_free(struct reply *reply)
 {
     for (int i = 0; i < REPLY_PART_COUNT; i++)
-        text_free(&answer->part[i]);
-    *answer = (struct reply){0};
+        text_free(&reply->part[i]);
+    *reply = (struct reply){0};
 }
 
-uint64_t reply_tokens(const struct reply *answer)
+uint64_t reply_tokens(const struct reply *reply)
 {
-    if (answer->has_usage)
-        return answer->completion_tokens;
-    return (uint64_t)answer->pieces[REPLY_REASONING] + answer->pieces[REPLY_CONTENT];
+    if (reply->has_usage)
+        return reply->completion_tokens;
+    return (uint64_t)reply->pieces[REPLY_REASONING] + reply->pieces[REPLY_CONTENT];
 }
 
-double reply_rate(const struct reply *answer)
+double reply_rate(const struct reply *reply)
 {
-    uint64_t tokens = reply_tokens(answer);
-    if (tokens < 2 || answer->last_us <= answer->first_us)
+    double tokens = (double)reply_tokens(reply);
+    double pieces = (double)reply->pieces[REPLY_REASONING] + reply->pieces[REPLY_CONTENT];
+
+    if (!reply->first_us || tokens < 1)
         return 0;
-    return (double)(tokens - 1) * 1e6 / (double)(answer->last_us - answer->first_us);
+    if (reply->last_us > reply->first_us)
+        return tokens * (1 - reply->pieces_first / pieces) * 1e6 /
+               (double)(reply->last_us - reply->first_us);
+    return tokens * 1e6 / (double)(reply->last_us - reply->sent_us + 1);
 }
 
 int reply_error_text(unsigned status, const char *body, size_t body_len, struct fault *fault)
@@ -60,18 +66,20 @@ int reply_error_text(unsigned status, const char *body, size_t body_len, struct 
 
 static int reply_text(struct reply_call *call, enum reply_part part, const json_t *value)
 {
-    struct reply *answer = call->answer;
+    struct reply *reply = call->reply;
     size_t len = json_string_length(value);
     if (len == 0)
         return 0;
 
-    answer->last_us = clock_us();
-    if (!answer->first_us)
-        answer->first_us = answer->last_us;
-    answer->pieces[part]++;
+    reply->last_us = call->read_us;
+    if (!reply->first_us)
+        reply->first_us = call->read_us;
+    if (reply->first_us == call->read_us)
+        reply->pieces_first++;
+    reply->pieces[part]++;
 
     const char *bytes = json_string_value(value);
-    int err = text_append(&answer->part[part], bytes, len, REPLY_BYTES_MAX);
+    int err = text_append(&reply->part[part], bytes, len, REPLY_BYTES_MAX);
     if (err)
         return fault_set(&call->fault, -err, "the answer is longer than %u MiB or memory is short",
                          REPLY_BYTES_MAX >> 20);
@@ -97,15 +105,15 @@ static uint64_t reply_count(const json_t *value)
     return n > 0 ? (uint64_t)n : 0;
 }
 
-static void reply_usage(struct reply *answer, const json_t *usage)
+static void reply_usage(struct reply *reply, const json_t *usage)
 {
     if (!json_is_object(usage))
         return;
     const json_t *details = json_object_get(usage, "prompt_tokens_details");
-    answer->has_usage = true;
-    answer->prompt_tokens = reply_count(json_object_get(usage, "prompt_tokens"));
-    answer->completion_tokens = reply_count(json_object_get(usage, "completion_tokens"));
-    answer->cached_tokens = reply_count(json_object_get(details, "cached_tokens"));
+    reply->has_usage = true;
+    reply->prompt_tokens = reply_count(json_object_get(usage, "prompt_tokens"));
+    reply->completion_tokens = reply_count(json_object_get(usage, "completion_tokens"));
+    reply->cached_tokens = reply_count(json_object_get(details, "cached_tokens"));
 }
 
 static int reply_choice(struct reply_call *call, const json_t *choice)
@@ -116,8 +124,8 @@ static int reply_choice(struct reply_call *call, const json_t *choice)
     int err = reply_text(call, REPLY_REASONING, json_object_get(delta, "reasoning_content"));
     if (!err)
         err = reply_text(call, REPLY_CONTENT, text ? text : json_object_get(delta, "content"));
-    reply_word(json_object_get(choice, "finish_reason"), call->answer->finish_reason,
-               sizeof(call->answer->finish_reason));
+    reply_word(json_object_get(choice, "finish_reason"), call->reply->finish_reason,
+               sizeof(call->reply->finish_reason));
     return err;
 }
 
@@ -143,9 +151,8 @@ static int reply_event(void *user, const char *data, size_t data_len)
         err = fault_set(&call->fault, EREMOTEIO, "%s",
                         message ? message : "the daemon ended the answer with an error");
     } else {
-        reply_word(json_object_get(chunk, "model"), call->answer->model,
-                   sizeof(call->answer->model));
-        reply_usage(call->answer, json_object_get(chunk, "usage"));
+        reply_word(json_object_get(chunk, "model"), call->reply->model, sizeof(call->reply->model));
+        reply_usage(call->reply, json_object_get(chunk, "usage"));
         err = reply_choice(call, json_array_get(json_object_get(chunk, "choices"), 0));
     }
     json_decref(chunk);
@@ -163,12 +170,12 @@ static int reply_bytes(void *user, const char *bytes, size_t len)
 }
 
 int reply_open(const struct address *address, const struct reply_request *request, int interrupt_fd,
-               struct reply *answer, struct reply_call **ret, struct fault *fault)
+               struct reply *reply, struct reply_call **ret, struct fault *fault)
 {
     struct reply_call *call = calloc(1, sizeof(*call));
     if (!call)
         return fault_set(fault, ENOMEM, "out of memory");
-    call->answer = answer;
+    call->reply = reply;
     call->piece = request->piece;
     call->piece_user = request->piece_user;
 
@@ -179,7 +186,7 @@ int reply_open(const struct address *address, const struct reply_request *reques
                                 .body_bytes = request->body_bytes,
                                 .stream = reply_bytes,
                                 .stream_user = call};
-    answer->sent_us = clock_us();
+    reply->sent_us = clock_us();
     int err = http_call_open(address, &http, interrupt_fd, &call->http, fault);
     if (err) {
         reply_close(&call);
@@ -207,6 +214,7 @@ int reply_fd(const struct reply_call *call)
 
 int reply_read(struct reply_call *call, struct fault *fault)
 {
+    call->read_us = clock_us();
     int more = http_call_read(call->http, fault);
     if (call->fault.err) {
         *fault = call->fault;

@@ -17,21 +17,23 @@ enum reply_part { REPLY_REASONING, REPLY_CONTENT, REPLY_PART_COUNT };
 struct reply {
     struct text part[REPLY_PART_COUNT];
     uint32_t pieces[REPLY_PART_COUNT]; // deltas that brought text: about one a token
+    uint32_t pieces_first;             // of them, those that came with the first
     char model[128];
     char finish_reason[32]; // "" until the daemon said it
     bool has_usage;
     uint64_t prompt_tokens, cached_tokens, completion_tokens;
-    uint64_t sent_us, first_us, last_us; // clock_us of the request and of the first and last text
+    uint64_t sent_us;           // clock_us of the request
+    uint64_t first_us, last_us; // when the first and the last text arrived
 };
 
-void reply_free(struct reply *answer);
+void reply_free(struct reply *reply);
 
 // reply_tokens returns how many tokens came: by the daemon's usage, or the pieces without it.
-uint64_t reply_tokens(const struct reply *answer);
+uint64_t reply_tokens(const struct reply *reply);
 
-// reply_rate returns tokens per second between the first and the last text, 0 if there are fewer
-// than two.
-double reply_rate(const struct reply *answer);
+// reply_rate returns tokens per second from the first text to the last, those that came with the
+// first not counted; over the whole reply if all came at once; 0 if none came.
+double reply_rate(const struct reply *reply);
 
 struct reply_request {
     const char *target; // "/v1/chat/completions" or "/v1/completions"
@@ -46,9 +48,9 @@ struct reply_request {
 struct reply_call; // opaque; an answer under way
 
 // reply_open sends the request.
-// Errors: those of http_call_open, with its sentence.  answer must be zeroed and outlive the call.
+// Errors: those of http_call_open, with its sentence.  reply must be zeroed and outlive the call.
 int reply_open(const struct address *address, const struct reply_request *request, int interrupt_fd,
-               struct reply *answer, struct reply_call **ret, struct fault *fault);
+               struct reply *reply, struct reply_call **ret, struct fault *fault);
 
 // reply_close closes the connection; the daemon stops at its next token.  NULL is fine.
 void reply_close(struct reply_call **call);

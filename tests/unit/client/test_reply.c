@@ -84,7 +84,7 @@ static void test_whole(void)
     CHECK(ask(HEAD "data: {\"choices\":[{\"index\":0,\"text\":\"ab\"}]}\n\n" DONE, &reply, &shown,
               &fault) == 0);
     CHECK(strcmp(shown.text, "c:ab|") == 0 && reply_tokens(&reply) == 1);
-    CHECK(reply_rate(&reply) == 0);
+    CHECK(reply_rate(&reply) > 0 && reply_rate(&reply) <= 1e6); // all at once
     reply_free(&reply);
 }
 
@@ -134,6 +134,21 @@ static void test_odd(void)
     CHECK(reply_tokens(&reply) == 0 && reply.prompt_tokens == 0);
     CHECK(reply.finish_reason[0] == '\0' && reply.model[0] == '\0');
     reply_free(&reply);
+}
+
+// The rate is that between the first text and the last, whatever came together.
+static void test_rate(void)
+{
+    struct reply reply = {.sent_us = 1000000, .pieces = {4, 6}, .pieces_first = 2};
+    CHECK(reply_rate(&reply) == 0); // no text
+    reply.first_us = 2000000;
+    reply.last_us = 4000000;
+    CHECK(reply_rate(&reply) == 4); // 8 of 10 in 2 s
+    reply.has_usage = true;
+    reply.completion_tokens = 20; // some pieces were more than one
+    CHECK(reply_rate(&reply) == 8);
+    reply.last_us = reply.first_us; // all in one read: 20 in the second since the request
+    CHECK(reply_rate(&reply) > 19.9 && reply_rate(&reply) <= 20);
 }
 
 static void push(struct conversation *conversation, const char *role, const char *words)
@@ -209,6 +224,7 @@ int main(void)
     test_whole();
     test_errors();
     test_odd();
+    test_rate();
     test_conversation();
     test_text();
     served_close(&served);
