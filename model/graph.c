@@ -87,6 +87,16 @@ static int ids_check(const struct graph *g, const uint32_t *ids)
     return 0;
 }
 
+// A dense layer's tables take the place of those before it.  Dense layers in a row have the same;
+// an MoE layer's have to be read first (moe_layer_freq above 1).
+static void tables_free(struct graph *g)
+{
+    if (!g->tables_moe)
+        return;
+    flush(g);
+    begin(g);
+}
+
 static void run_layer(struct graph *g, uint32_t idx)
 {
     const struct weight_layer *layer = &g->w->layers[idx];
@@ -106,8 +116,10 @@ static void run_layer(struct graph *g, uint32_t idx)
             return;
         moe = graph_table_experts(g, layer, ids);
     } else {
+        tables_free(g);
         moe = graph_table_dense(g, layer->mlp);
     }
+    g->tables_moe = layer->moe;
     graph_record_mlp(g, layer, &moe);
 }
 
@@ -162,6 +174,7 @@ static void tables_fill(struct graph *g, const struct kv *kv, const struct engin
     g->n = n;
     g->logits_n = 0;
     g->context = 0;
+    g->tables_moe = false;
     uint32_t seq_done = UINT32_MAX;
     for (uint32_t i = 0; i < n; i++) {
         uint32_t *row = g->table + i * 4;

@@ -13,7 +13,7 @@ static void record_absorb(struct graph *g, const struct weight_layer *layer)
     const struct model_config *c = g->p.config;
     const struct weight_mat *mat = graph_mat(g, layer->kv_b);
     bool q_b = c->q_lora_rank != 0;
-    struct tile tile = g->n == 1 ? (struct tile){16, 1} : (struct tile){16, 8};
+    struct tile tile = g->n == 1 ? (struct tile){16, 1} : (struct tile){16, 4};
     struct {
         uint32_t mat_idx, rows, nope, head_rows, q_stride, q_head, out_stride, out_head, pad[4];
     } push = {layer->kv_b,
@@ -122,9 +122,7 @@ static void record_attention_rows(struct graph *g, uint32_t layer_idx, uint32_t 
     uint32_t spec[] = {g->subgroup, tile, POSITIONS_LANE};
     enum graph_buffer out = g->d.mla ? BUF_OC : BUF_ATTN;
     uint32_t key_stride = g->d.mla ? 0 : g->d.key;
-    // Without splits the kernel writes the result itself; BUF_ATTN of GQA must then have no
-    // padding.
-    bool direct = splits == 1 && (g->d.mla || g->d.attn_p == g->d.attn_cols);
+    bool direct = splits == 1 && graph_attention_direct(&g->d); // without BUF_PARTIAL
     struct vk_buffer *o = g->buf[direct ? out : BUF_PARTIAL];
 
     struct {

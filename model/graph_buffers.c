@@ -142,7 +142,7 @@ uint64_t graph_buffer_bytes(const struct graph_params *params, const struct grap
     case BUF_SCORES:
         return floats(d->attention_rows, (uint64_t)d->heads * d->context);
     case BUF_PARTIAL:
-        return d->context <= SPLIT_TOKENS
+        return d->context <= SPLIT_TOKENS && graph_attention_direct(d)
                    ? 0
                    : floats(d->attention_rows * (d->context / SPLIT_TOKENS + 1ull),
                             (uint64_t)d->heads * d->value);

@@ -60,4 +60,10 @@ uint64_t graph_buffer_bytes(const struct graph_params *params, const struct grap
                             enum graph_buffer buffer);
 uint64_t graph_kv_layer_bytes(const struct graph_params *params, const struct graph_dims *dims);
 enum vk_memory graph_buffer_memory(enum graph_buffer buffer);
+// graph_attention_direct says whether attention over one split can write its result in place: GQA
+// writes rows without padding.
+static inline bool graph_attention_direct(const struct graph_dims *dims)
+{
+    return dims->mla || dims->attn_p == dims->attn_cols;
+}
 extern const char *const graph_buffer_name[BUF_COUNT];

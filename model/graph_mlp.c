@@ -168,6 +168,20 @@ static void record_tiles(struct graph *g, enum kernel kernel, const struct graph
     graph_barrier(g);
 }
 
+// Pairs of routed experts come first and may be narrower than those of the shared ones behind: what
+// other layers left in the columns between must not decide about a scale.
+static void record_act_quant(struct graph *g, const struct weight_layer *layer,
+                             const struct graph_moe *moe, uint32_t s_stride)
+{
+    uint32_t routed = layer->moe ? g->n * g->p.config->num_experts_per_tok : 0;
+    if (routed)
+        graph_record_quant(g, BUF_ACT, g->d.inter_p, s_stride, graph_mat(g, layer->expert0)->rows,
+                           0, routed);
+    if (routed < moe->pairs)
+        graph_record_quant(g, BUF_ACT, g->d.inter_p, s_stride, graph_mat(g, layer->mlp)->rows,
+                           routed, moe->pairs - routed);
+}
+
 void graph_record_mlp(struct graph *g, const struct weight_layer *layer,
                       const struct graph_moe *moe)
 {
@@ -179,7 +193,8 @@ void graph_record_mlp(struct graph *g, const struct weight_layer *layer,
         inter = graph_mat(g, layer->mlp)->rows;
     bool quantised = graph_quantises(g, sample_idx);
     if (quantised)
-        graph_record_quant(g, BUF_XN, g->d.hidden_p, c->hidden_size, g->n);
+        graph_record_quant(g, BUF_XN, g->d.hidden_p, graph_ceil_div(c->hidden_size, 128),
+                           c->hidden_size, 0, g->n);
     struct {
         uint32_t heap, tiles0, pair_rows0, x_stride4, y_stride, xs_stride, mat0, pad[9];
     } up = {0,
@@ -199,7 +214,7 @@ void graph_record_mlp(struct graph *g, const struct weight_layer *layer,
                                     graph_bind(g->buf[BUF_ACT])},
                  &up, &up.heap, inter);
     if (quantised)
-        graph_record_quant(g, BUF_ACT, g->d.inter_p, inter, moe->pairs);
+        record_act_quant(g, layer, moe, graph_ceil_div(inter, 128));
     struct {
         uint32_t heap, tiles0, x_stride4, y_stride, xs_stride, mat0, pad[10];
     } dn = {0,         g->t.tiles, g->d.inter_p / 4, g->d.hidden_p, graph_ceil_div(inter, 128),

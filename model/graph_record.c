@@ -59,14 +59,13 @@ struct vk_pipeline *graph_pipeline_matmul(struct graph *g, enum kernel kernel, s
     return graph_pipeline(g, kernel, spec, sizeof(spec) / sizeof(spec[0]));
 }
 
-// Quantises rows of x into BUF_Q8 (official-fp8).
-void graph_record_quant(struct graph *g, enum graph_buffer x, uint32_t x_stride, uint32_t cols,
-                        uint32_t rows)
+void graph_record_quant(struct graph *g, enum graph_buffer x, uint32_t x_stride, uint32_t s_stride,
+                        uint32_t cols, uint32_t row0, uint32_t rows)
 {
     uint32_t groups = graph_ceil_div(cols, 128);
     struct {
-        uint32_t n, x_stride4, x_col4, q_stride4, s_stride, ue8m0, pad[2];
-    } push = {cols, x_stride / 4, 0, x_stride / 4, groups, g->p.config->scale_ue8m0, {0}};
+        uint32_t n, x_stride4, x_col4, q_stride4, s_stride, ue8m0, row0, pad;
+    } push = {cols, x_stride / 4, 0, x_stride / 4, s_stride, g->p.config->scale_ue8m0, row0, 0};
     graph_dispatch(g, graph_pipeline_simple(g, KERNEL_QUANT),
                    (struct vk_bind[]){graph_bind(g->buf[x]), graph_bind(g->buf[BUF_Q8]),
                                       graph_bind(g->buf[BUF_Q8_SCALE])},
@@ -91,7 +90,7 @@ void graph_record_matmul(struct graph *g, const struct graph_matmul *mm)
     bool quantised = mm->quantise && graph_quantises(g, mm->group.first);
     uint32_t cols = graph_mat(g, mm->group.first)->cols;
     if (quantised) {
-        graph_record_quant(g, mm->x, mm->x_stride, cols, mm->rows);
+        graph_record_quant(g, mm->x, mm->x_stride, graph_ceil_div(cols, 128), cols, 0, mm->rows);
         x = BUF_Q8;
     }
     for (uint32_t i = 0; i < mm->group.n;) {

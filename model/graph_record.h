@@ -28,6 +28,7 @@ struct graph {
 
     // The step being run.
     uint32_t n, logits_n, context; // rows, rows with logits, highest position + 1
+    bool tables_moe; // the tables of pairs are an MoE layer's that may not have run yet
     struct engine_row
         *last_rows; // [rows_max] rows of the last main step, whose hidden states are kept
     uint32_t last_n;
@@ -100,8 +101,10 @@ void graph_dispatch(struct graph *g, struct vk_pipeline *pipe, const struct vk_b
 void graph_barrier(struct graph *g);
 
 // Each ends with a barrier.
-void graph_record_quant(struct graph *g, enum graph_buffer x, uint32_t x_stride, uint32_t cols,
-                        uint32_t rows);
+// graph_record_quant quantises rows row0 .. row0 + rows - 1 of x into BUF_Q8 (official-fp8);
+// s_stride: scales from row to row, at least one for 128 columns.
+void graph_record_quant(struct graph *g, enum graph_buffer x, uint32_t x_stride, uint32_t s_stride,
+                        uint32_t cols, uint32_t row0, uint32_t rows);
 void graph_record_matmul(struct graph *g, const struct graph_matmul *mm);
 void graph_record_norm(struct graph *g, const struct graph_norm *norm);
 void graph_record_residual_norm(struct graph *g, uint32_t weight);

@@ -7,7 +7,7 @@
 // 0 x   f32 rows
 // 1 q   f32 [rows, q_stride]
 // 2 s   f32 [rows, s_stride]
-// Grid: x groups by lanes, y rows.   Source: model.md section 3.8.   C twin: tests/kernels/ref_quant.c.
+// Grid: x groups by lanes, y rows row0 ...   Source: model.md section 3.8.   C twin: tests/kernels/ref_quant.c.
 #extension GL_GOOGLE_include_directive : enable
 #include "common.glsl"
 layout(local_size_x_id = 0) in;
@@ -27,7 +27,8 @@ layout(push_constant) uniform push_block
     uint q_stride4;
     uint s_stride;
     uint ue8m0;
-    uint pad[2];
+    uint row0; // first row of x, q and s
+    uint pad;
 }
 pc;
 
@@ -45,23 +46,30 @@ float e4m3_round(float v)
     return v < 0.0 ? -min(r, 448.0) : min(r, 448.0);
 }
 
+// Columns from n on count as zeros: another row's width may have left values there.
+vec4 x_load(uint row, uint i)
+{
+    vec4 v = LOAD4(x, row * pc.x_stride4 + pc.x_col4 + i);
+    uint left = pc.n - i * 4;
+    return left >= 4 ? v : vec4(v.x, left > 1 ? v.y : 0.0, left > 2 ? v.z : 0.0, 0.0);
+}
+
 void main()
 {
-    uint row = gl_WorkGroupID.y, group = gl_GlobalInvocationID.x;
+    uint row = pc.row0 + gl_WorkGroupID.y, group = gl_GlobalInvocationID.x;
     if (group * 128 >= pc.n)
         return;
     uint n4 = min(32, (pc.n - group * 128 + 3) >> 2);
-    uint from = row * pc.x_stride4 + pc.x_col4 + group * 32;
     vec4 m = vec4(0.0);
     for (uint i = 0; i < n4; i++)
-        m = max(m, abs(LOAD4(x, from + i)));
+        m = max(m, abs(x_load(row, group * 32 + i)));
     precise float scale = max(max(max(m.x, m.y), max(m.z, m.w)), 1e-4) / 448.0;
     if (pc.ue8m0 != 0) {
         uint bits = floatBitsToUint(scale);
         scale = uintBitsToFloat(((bits + 0x7fffffu) >> 23) << 23);
     }
     for (uint i = 0; i < n4; i++) {
-        precise vec4 v = LOAD4(x, from + i) / scale;
+        precise vec4 v = x_load(row, group * 32 + i) / scale;
         q[row * pc.q_stride4 + group * 32 + i] =
             vec4(e4m3_round(v.x), e4m3_round(v.y), e4m3_round(v.z), e4m3_round(v.w));
     }
