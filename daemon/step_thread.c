@@ -108,8 +108,9 @@ static void job_add(struct step *st, uint32_t number, uint32_t choice)
 
     bool echo = req->completion && req->completion->echo && req->sampling->logprobs;
 
+    struct sched_job params = {.group = number, .prompt_n = prompt->n, .logits_all = echo};
     uint32_t job;
-    int err = sched_job_add(st->sched, prompt->n, echo, &job);
+    int err = sched_job_add(st->sched, &params, &job);
     assert(err == 0); // there are places for every choice of every request
     (void)err;
     st->gens[job] =
@@ -468,6 +469,7 @@ static int arrays_create(struct step *st)
     uint32_t rows_max = conf->limits_batch_rows_max;
     uint32_t prefill = conf->limits_prefill_rows_max;
     struct sched_params params = {.jobs_max = jobs_max,
+                                  .groups_max = st->t->reqs_n,
                                   .sequences_max = conf->limits_sequences_max,
                                   .batch_rows_max = rows_max,
                                   .prefill_rows_max = prefill < rows_max ? prefill : rows_max,

@@ -20,6 +20,7 @@ enum job_state {
 struct job {
     enum job_state state;
     bool logits_all;
+    uint32_t group;
     uint32_t seq; // JOB_RUNNING only
     uint32_t prompt_n;
     uint32_t known_n;    // tokens that are known, prompt included
@@ -33,13 +34,15 @@ struct sched {
     uint32_t *waiting;   // [jobs_max], oldest first
     uint32_t *running;   // [sequences_max], oldest first
     uint32_t *seq_job;   // [sequences_max] job, or SCHED_NONE
+    uint32_t *group_n;   // [groups_max] running jobs
     uint32_t free_n, waiting_n, running_n;
     uint32_t turn; // job whose decode rows come first in the next batch, or SCHED_NONE
 };
 
 static bool params_ok(const struct sched_params *p)
 {
-    return p->jobs_max >= 1 && p->jobs_max <= JOBS_MAX && p->sequences_max >= 1 &&
+    return p->jobs_max >= 1 && p->jobs_max <= JOBS_MAX && p->groups_max >= 1 &&
+           p->groups_max <= p->jobs_max && p->sequences_max >= 1 &&
            p->sequences_max <= SEQUENCES_MAX && p->batch_rows_max >= ROWS_MIN &&
            p->batch_rows_max <= ROWS_MAX && p->prefill_rows_max >= 1 &&
            p->prefill_rows_max <= p->batch_rows_max && p->logits_rows_max >= 2 * p->sequences_max;
@@ -60,7 +63,8 @@ int sched_create(const struct sched_params *params, struct sched **ret)
     s->waiting = calloc(params->jobs_max, sizeof(*s->waiting));
     s->running = calloc(params->sequences_max, sizeof(*s->running));
     s->seq_job = calloc(params->sequences_max, sizeof(*s->seq_job));
-    if (!s->jobs || !s->free_jobs || !s->waiting || !s->running || !s->seq_job) {
+    s->group_n = calloc(params->groups_max, sizeof(*s->group_n));
+    if (!s->jobs || !s->free_jobs || !s->waiting || !s->running || !s->seq_job || !s->group_n) {
         sched_destroy(&s);
         return -ENOMEM;
     }
@@ -83,40 +87,50 @@ void sched_destroy(struct sched **sched)
     free(s->waiting);
     free(s->running);
     free(s->seq_job);
+    free(s->group_n);
     free(s);
     *sched = NULL;
 }
 
-int sched_job_add(struct sched *s, uint32_t prompt_n, bool logits_all, uint32_t *ret_job)
+int sched_job_add(struct sched *s, const struct sched_job *from, uint32_t *ret_job)
 {
-    if (prompt_n == 0)
+    if (from->prompt_n == 0 || from->group >= s->params.groups_max)
         return -EINVAL;
     if (s->free_n == 0)
         return -ENOSPC;
 
     uint32_t job = s->free_jobs[--s->free_n];
     s->jobs[job] = (struct job){.state = JOB_WAITING,
-                                .logits_all = logits_all,
+                                .logits_all = from->logits_all,
+                                .group = from->group,
                                 .seq = SCHED_NONE,
-                                .prompt_n = prompt_n,
-                                .known_n = prompt_n};
+                                .prompt_n = from->prompt_n,
+                                .known_n = from->prompt_n};
     s->waiting[s->waiting_n++] = job;
     *ret_job = job;
     return 0;
 }
 
+// next_waiting returns the oldest job of the group with the fewest running ones.
+static uint32_t next_waiting(const struct sched *s)
+{
+    uint32_t best = s->waiting[0];
+    for (uint32_t i = 1; i < s->waiting_n && s->group_n[s->jobs[best].group] > 0; i++)
+        if (s->group_n[s->jobs[s->waiting[i]].group] < s->group_n[s->jobs[best].group])
+            best = s->waiting[i];
+    return best;
+}
+
 bool sched_waiting(const struct sched *s, uint32_t *ret_job, uint32_t *ret_seq)
 {
-    if (s->waiting_n == 0)
+    if (s->waiting_n == 0 || s->running_n == s->params.sequences_max)
         return false;
-    for (uint32_t seq = 0; seq < s->params.sequences_max; seq++) {
-        if (s->seq_job[seq] == SCHED_NONE) {
-            *ret_job = s->waiting[0];
-            *ret_seq = seq;
-            return true;
-        }
-    }
-    return false;
+    uint32_t seq = 0;
+    while (s->seq_job[seq] != SCHED_NONE)
+        seq++;
+    *ret_job = next_waiting(s);
+    *ret_seq = seq;
+    return true;
 }
 
 // list_remove takes the entry out and keeps the order of the others.
@@ -140,6 +154,7 @@ void sched_admit(struct sched *s)
     list_remove(s->waiting, &s->waiting_n, job);
     s->running[s->running_n++] = job;
     s->seq_job[seq] = job;
+    s->group_n[s->jobs[job].group]++;
     s->jobs[job].state = JOB_RUNNING;
     s->jobs[job].seq = seq;
 }
@@ -282,6 +297,7 @@ void sched_job_end(struct sched *s, uint32_t job_idx)
         list_remove(s->waiting, &s->waiting_n, job_idx);
     } else {
         list_remove(s->running, &s->running_n, job_idx);
+        s->group_n[job->group]--;
         s->seq_job[job->seq] = SCHED_NONE;
     }
     job->state = JOB_FREE;

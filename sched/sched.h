@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // sched: which rows the next step computes.  A job is one answer in the making: a prompt that is
 // computed in chunks, then tokens one (or, with a draft, two) at a time.  Jobs wait in a queue in
-// the order they came, run in one of a few sequences, and leave.
+// turn, run in one of a few sequences, and leave.
 //
 // Pure: no I/O, no clock, no model; the same calls give the same batches.  What it does not do: own
 // KV pages (the caller reserves them before it admits), know tokens (it counts positions).
@@ -14,6 +14,7 @@
 
 struct sched_params {
     uint32_t jobs_max;         // jobs that wait or run, 1..1 << 20
+    uint32_t groups_max;       // requests whose jobs those are, 1..jobs_max
     uint32_t sequences_max;    // jobs that run, 1..512
     uint32_t batch_rows_max;   // rows of one step, 4..2048
     uint32_t prefill_rows_max; // rows of prompts in a step that also decodes, 1..batch_rows_max
@@ -33,16 +34,20 @@ struct sched; // opaque
 int sched_create(const struct sched_params *params, struct sched **ret); // -EINVAL, -ENOMEM
 void sched_destroy(struct sched **sched);
 
+struct sched_job {
+    uint32_t group;    // whose it is, 0..groups_max-1
+    uint32_t prompt_n; // tokens of its prompt, >= 1
+    bool logits_all;   // every row of the prompt wants logits, not only the last
+};
+
 // sched_job_add puts a job at the end of the queue.
-//
-// prompt_n: tokens of its prompt, >= 1.
-// logits_all: every row of the prompt wants logits, not only the last.
 // Returns 0, -EINVAL, or -ENOSPC if jobs_max are there.
-int sched_job_add(struct sched *sched, uint32_t prompt_n, bool logits_all, uint32_t *ret_job);
+int sched_job_add(struct sched *sched, const struct sched_job *job, uint32_t *ret_job);
 
 // sched_waiting returns the job that is to be admitted next and a sequence that is free for it;
-// false if nobody waits or no sequence is free.  First come, first served: who does not fit waits
-// at the head, so that small jobs never starve a large one.
+// false if nobody waits or no sequence is free.  The group with the fewest running jobs is next,
+// the oldest of equals: a request of a hundred choices leaves room for others.  Who is next and
+// does not fit keeps its turn, so that small jobs never starve a large one.
 bool sched_waiting(const struct sched *sched, uint32_t *ret_job, uint32_t *ret_seq);
 
 // sched_admit starts the job that sched_waiting named, in the sequence that it named.

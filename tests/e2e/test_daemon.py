@@ -82,7 +82,12 @@ class CommandLine(unittest.TestCase):
 
 class StartFails(unittest.TestCase):
     def fails(self, *words, **kw):
+        plain_root = kw.pop("plain_root", False) and os.geteuid() == 0
         d = Daemon(*kw.pop("sets", ()), **kw)
+        if plain_root:  # root without its privilege over permissions
+            command = d.command()
+            d.command = lambda: ["setpriv", "--bounding-set", "-dac_override,-dac_read_search",
+                                 *command]
         try:
             d.spawn()
             self.assertEqual(d.wait(), 1, d.log())
@@ -117,11 +122,17 @@ class StartFails(unittest.TestCase):
                 g.write(f.read()[:100000])
             self.fails(shard, model=d)
 
-    @unittest.skipIf(os.geteuid() == 0, "root may read everything")
     def test_no_permission(self):
-        with tempfile.TemporaryDirectory() as d:
-            os.chmod(d, 0)
-            self.fails(d, model=d)
+        for what in ("model", "socket"):
+            with tempfile.TemporaryDirectory() as d:
+                path = os.path.join(d, "x")
+                os.mkdir(path)
+                os.chmod(path, 0o500 if what == "socket" else 0)
+                if what == "socket":
+                    path += "/s"
+                    self.fails(path, "ermission", plain_root=True, sets=["listen.socket=" + path])
+                else:
+                    self.fails(path, "ermission", plain_root=True, model=path)
 
     def test_socket_directory(self):
         self.fails("/nowhere/s", sets=["listen.socket=/nowhere/s"])

@@ -326,6 +326,13 @@ class Streams(unittest.TestCase):
                              before + 1)
             self.assertEqual(daemon.metric("expertd_kv_token_free"), 8 * 512)
 
+    def test_many_choices_leave_room(self):
+        with daemon.raw() as s:
+            s.sendall(post_bytes(CHAT, chat_body(max_tokens=300, n=100, logit_bias={"1": -100})))
+            daemon.wait_metric("expertd_sequence_running", 8)
+            self.assertEqual(daemon.post(CHAT, chat_body()).status, 200)
+            self.assertGreater(daemon.metric("expertd_sequence_waiting"), 50)
+
     def test_disconnect_while_waiting(self):
         raw = post_bytes(CHAT, chat_body(max_tokens=400, n=8, logit_bias={"1": -100}))
         first, second = daemon.raw(), daemon.raw()

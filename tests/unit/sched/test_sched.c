@@ -13,6 +13,7 @@ static struct sched *sched_of(uint32_t jobs, uint32_t seqs, uint32_t rows, uint3
 {
     struct sched *s = NULL;
     CHECK(sched_create(&(struct sched_params){.jobs_max = jobs,
+                                              .groups_max = jobs,
                                               .sequences_max = seqs,
                                               .batch_rows_max = rows,
                                               .prefill_rows_max = prefill,
@@ -21,10 +22,18 @@ static struct sched *sched_of(uint32_t jobs, uint32_t seqs, uint32_t rows, uint3
     return s;
 }
 
+static int job_add(struct sched *s, uint32_t group, uint32_t prompt_n, bool logits_all,
+                   uint32_t *ret_job)
+{
+    return sched_job_add(
+        s, &(struct sched_job){.group = group, .prompt_n = prompt_n, .logits_all = logits_all},
+        ret_job);
+}
+
 static uint32_t job_started(struct sched *s, uint32_t prompt_n)
 {
     uint32_t job, head, seq;
-    CHECK(sched_job_add(s, prompt_n, false, &job) == 0);
+    CHECK(job_add(s, 0, prompt_n, false, &job) == 0);
     CHECK(sched_waiting(s, &head, &seq) && head == job);
     sched_admit(s);
     return job;
@@ -33,9 +42,12 @@ static uint32_t job_started(struct sched *s, uint32_t prompt_n)
 static void test_params(void)
 {
     static const struct sched_params bad[] = {
-        {0, 1, 4, 1, 2},    {1, 0, 4, 1, 2}, {1, 513, 4, 1, 1026}, {1, 1, 3, 1, 2},
-        {1, 1, 2049, 1, 2}, {1, 1, 4, 0, 2}, {1, 1, 4, 5, 2},      {(1u << 20) + 1, 1, 4, 1, 2},
-        {1, 4, 4, 1, 7},
+        {0, 1, 1, 4, 1, 2},      {1, 1, 0, 4, 1, 2},
+        {1, 1, 513, 4, 1, 1026}, {1, 1, 1, 3, 1, 2},
+        {1, 1, 1, 2049, 1, 2},   {1, 1, 1, 4, 0, 2},
+        {1, 1, 1, 4, 5, 2},      {(1u << 20) + 1, 1, 1, 4, 1, 2},
+        {1, 1, 4, 4, 1, 7},      {1, 0, 1, 4, 1, 2},
+        {1, 2, 1, 4, 1, 2},
     };
     struct sched *s = NULL;
     for (uint32_t i = 0; i < ARRAY_LEN(bad); i++)
@@ -47,11 +59,11 @@ static void test_queue(void)
 {
     struct sched *s = sched_of(3, 2, 8, 4);
     uint32_t job[3], extra, head, seq;
-    CHECK(sched_job_add(s, 0, false, &extra) == -EINVAL);
+    CHECK(job_add(s, 0, 0, false, &extra) == -EINVAL);
     CHECK(!sched_waiting(s, &head, &seq));
     for (uint32_t i = 0; i < 3; i++)
-        CHECK(sched_job_add(s, 5, false, &job[i]) == 0);
-    CHECK(sched_job_add(s, 5, false, &extra) == -ENOSPC);
+        CHECK(job_add(s, 0, 5, false, &job[i]) == 0);
+    CHECK(job_add(s, 0, 5, false, &extra) == -ENOSPC);
 
     CHECK(sched_waiting(s, &head, &seq) && head == job[0] && seq == 0);
     sched_admit(s);
@@ -63,6 +75,32 @@ static void test_queue(void)
     sched_job_end(s, job[2]); // out of the queue
     CHECK(!sched_waiting(s, &head, &seq));
     CHECK(sched_running_n(s) == 1 && sched_running_job(s, 0) == job[1]);
+    sched_destroy(&s);
+}
+
+// A request of many choices leaves room for one that comes later, and is not starved by those.
+static void test_groups(void)
+{
+    struct sched *s = sched_of(16, 3, 8, 4);
+    uint32_t many[5], late, later, job, seq;
+    for (uint32_t i = 0; i < 5; i++)
+        CHECK(job_add(s, 7, 1, false, &many[i]) == 0);
+    CHECK(job_add(s, 16, 1, false, &late) == -EINVAL); // no such group
+    for (uint32_t i = 0; i < 3; i++) {
+        CHECK(sched_waiting(s, &job, &seq) && job == many[i]);
+        sched_admit(s);
+    }
+    CHECK(job_add(s, 1, 1, false, &late) == 0);
+    CHECK(job_add(s, 2, 1, false, &later) == 0);
+    sched_job_end(s, many[0]);
+    CHECK(sched_waiting(s, &job, &seq) && job == late);
+    sched_admit(s);
+    sched_job_end(s, many[1]);
+    CHECK(sched_waiting(s, &job, &seq) && job == later);
+    sched_admit(s);
+    sched_job_end(s, many[2]); // now it has none either, and is the oldest
+    CHECK(job_add(s, 3, 1, false, &later) == 0);
+    CHECK(sched_waiting(s, &job, &seq) && job == many[3]);
     sched_destroy(&s);
 }
 
@@ -105,8 +143,8 @@ static void test_logits(void)
     struct sched *s = sched_of(4, 3, 16, 16); // six rows with logits
     struct sched_row rows[16];
     uint32_t a, b, job, seq;
-    CHECK(sched_job_add(s, 10, true, &a) == 0);
-    CHECK(sched_job_add(s, 3, false, &b) == 0);
+    CHECK(job_add(s, 0, 10, true, &a) == 0);
+    CHECK(job_add(s, 0, 3, false, &b) == 0);
     while (sched_waiting(s, &job, &seq))
         sched_admit(s);
     CHECK(sched_pick(s, rows) == 6 + 2); // b's last row has to wait
@@ -187,13 +225,13 @@ static void test_simulation(uint64_t seed, uint32_t *ret_hash)
     struct sched *s = sched_of(JOBS, SEQS, ROWS, 6);
     struct sim_job jobs[JOBS] = {{0}};
     struct sched_row rows[ROWS];
-    uint32_t arrived = 0, admitted = 0, hash = 0;
+    uint32_t arrived = 0, admitted = 0, last_order = 0, hash = 0;
 
     for (uint32_t step = 0; step < STEPS; step++) {
         while (check_random(&seed) % 4 == 0) {
             uint32_t job, prompt_n = 1 + (uint32_t)(check_random(&seed) % 60);
             bool logits_all = check_random(&seed) % 8 == 0;
-            if (sched_job_add(s, prompt_n, logits_all, &job) != 0)
+            if (job_add(s, arrived % 40, prompt_n, logits_all, &job) != 0)
                 break;
             CHECK(!jobs[job].live);
             jobs[job] = (struct sim_job){.live = true,
@@ -206,8 +244,10 @@ static void test_simulation(uint64_t seed, uint32_t *ret_hash)
         uint32_t job, seq;
         while (sched_waiting(s, &job, &seq)) {
             CHECK(seq < SEQS);
-            CHECK(jobs[job].order >= admitted); // first come, first served (some were cancelled)
-            admitted = jobs[job].order;
+            last_order = jobs[job].order > last_order ? jobs[job].order : last_order;
+            // Nobody is overtaken by more than all that can be there.
+            CHECK(last_order - jobs[job].order <= 2 * JOBS);
+            admitted++;
             sched_admit(s);
             jobs[job].admitted_step = jobs[job].progress_step = step;
         }
@@ -252,7 +292,7 @@ static void test_simulation(uint64_t seed, uint32_t *ret_hash)
     // Everything is back: all jobs and all sequences can be had again.
     uint32_t job, seq;
     for (uint32_t i = 0; i < JOBS; i++)
-        CHECK(sched_job_add(s, 1, false, &job) == 0);
+        CHECK(job_add(s, i, 1, false, &job) == 0);
     for (uint32_t i = 0; i < SEQS; i++) {
         CHECK(sched_waiting(s, &job, &seq) && seq == i);
         sched_admit(s);
@@ -266,6 +306,7 @@ int main(void)
 {
     test_params();
     test_queue();
+    test_groups();
     test_batches();
     test_logits();
     test_turns();
