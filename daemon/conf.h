@@ -47,6 +47,7 @@ struct conf {
 
     char device_select[CONF_TEXT_MAX];
     struct conf_size device_memory;
+    uint32_t device_loads; // enum engine_loads
     char device_pipeline_cache[CONF_TEXT_MAX];
 
     char listen_socket[CONF_TEXT_MAX];

@@ -14,11 +14,16 @@ const char *const conf_template_name[CONF_TEMPLATE_COUNT] = {
     [CONF_TEMPLATE_DISTILL] = "distill", [CONF_TEMPLATE_KIMI_K2] = "kimi-k2",
 };
 
-// A second spelling of numerics_name and kv_type_name, because a table needs constants; a test
-// compares them.
+// A second spelling of numerics_name, engine_loads_name and kv_type_name, because a table needs
+// constants; a test compares them.
 static const char *const numerics_words[NUMERICS_COUNT] = {
     [NUMERICS_FP8_WEIGHTS] = "fp8-weights",
     [NUMERICS_OFFICIAL_FP8] = "official-fp8",
+};
+static const char *const loads_words[ENGINE_LOADS_COUNT] = {
+    [ENGINE_LOADS_AUTO] = "auto",
+    [ENGINE_LOADS_TEXEL] = "texel",
+    [ENGINE_LOADS_ADDRESS] = "address",
 };
 static const char *const kv_words[KV_TYPE_COUNT] = {[KV_F16] = "f16", [KV_F32] = "f32"};
 static const char *const mtp_words[CONF_MTP_COUNT] = {
@@ -89,6 +94,9 @@ const struct conf_opt conf_opts[] = {
     ROW(device_memory, "device", "memory", CONF_SIZE, 0, (1ull << 46) + FIELD_IS(device_memory, struct conf_size),
         "0", "bytes or %", NULL, 0, RESTART,
         "Device memory that may be taken, in bytes or in percent of what the device has. 0: all that it reports."),
+    WORD(device_loads, "device", "loads", loads_words, "auto", RESTART,
+        "How kernels read weights: texel suits drivers that compute on the CPU, address real GPUs. "
+        "The two sum in different orders, so answers may differ in the last bits."),
     TEXT(device_pipeline_cache, "device", "pipeline_cache", CONF_TEXT_MAX - 1, "auto",
         "File that keeps compiled shaders for the next start. auto: in $CACHE_DIRECTORY, "
         "$XDG_CACHE_HOME/expertd or ~/.cache/expertd; off: none."),

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: MIT
-// notify: readiness, status and watchdog for systemd, as sd_notify(3) describes the protocol.  It
-// is one datagram, which that page recommends to send oneself rather than link a library for it.
-// Silent where NOTIFY_SOCKET is not set.  Owner: ctl.
+// notify: readiness, status, watchdog and passed sockets of systemd, by libsystemd.  Silent where
+// systemd did not start the daemon, and when it was built with -Dsystemd=disabled.  Owner: ctl.
 #pragma once
 #include <stdbool.h>
 #include <stdint.h>

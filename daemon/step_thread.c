@@ -518,6 +518,7 @@ static int step_init(struct step *st, struct fault *fault)
     struct engine_params params = {
         .device_select = conf->device_select,
         .pipeline_cache = t->pipeline_cache[0] ? t->pipeline_cache : NULL,
+        .loads = (enum engine_loads)conf->device_loads,
         .numerics = (enum numerics)conf->model_numerics,
         .kv_type = (enum kv_type)conf->model_kv_type,
         .sequences_max = conf->limits_sequences_max,

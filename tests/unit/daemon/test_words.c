@@ -7,10 +7,10 @@
 
 #include <string.h>
 
-static const struct conf_opt *opt(const char *key)
+static const struct conf_opt *opt(const char *section, const char *key)
 {
     for (uint32_t i = 0; i < conf_opts_n; i++)
-        if (strcmp(conf_opts[i].section, "model") == 0 && strcmp(conf_opts[i].key, key) == 0)
+        if (strcmp(conf_opts[i].section, section) == 0 && strcmp(conf_opts[i].key, key) == 0)
             return &conf_opts[i];
     CHECK_FAIL("a row of this name");
     return NULL;
@@ -25,10 +25,11 @@ static void check_words(const struct conf_opt *o, const char *const *names, uint
 
 int main(void)
 {
-    check_words(opt("numerics"), numerics_name, NUMERICS_COUNT);
-    check_words(opt("kv_type"), kv_type_name, KV_TYPE_COUNT);
+    check_words(opt("model", "numerics"), numerics_name, NUMERICS_COUNT);
+    check_words(opt("device", "loads"), engine_loads_name, ENGINE_LOADS_COUNT);
+    check_words(opt("model", "kv_type"), kv_type_name, KV_TYPE_COUNT);
     // Each style can be named; auto and r1-0528, which renders as v3-0324, stand beside them.
-    const struct conf_opt *template = opt("template");
+    const struct conf_opt *template = opt("model", "template");
     CHECK(template->words_n == TEMPLATE_STYLE_COUNT + 2);
     for (uint32_t style = 0; style < TEMPLATE_STYLE_COUNT; style++) {
         uint32_t i = 0;
