@@ -53,8 +53,8 @@ static int buffer_zero(struct vk_buffer *buf, struct fault *fault)
     struct vk_cmd *cmd = NULL;
     uint64_t value;
     int err = vk_cmd_create(buf->dev, &cmd, fault);
-    if (!err)
-        err = vk_cmd_begin(cmd);
+    if (!err && vk_cmd_begin(cmd))
+        err = fault_set(fault, EIO, "Vulkan: cannot record zeros");
     if (!err) {
         vk_cmd_fill(cmd, buf);
         err = vk_cmd_submit(cmd, &value, fault);
@@ -198,7 +198,7 @@ static int staging_get(struct vk_device *dev, struct fault *fault)
 {
     if (dev->staging)
         return 0;
-    int err = vk_cmd_create(dev, &dev->transfer, fault);
+    int err = dev->transfer ? 0 : vk_cmd_create(dev, &dev->transfer, fault);
     if (err)
         return err;
     return vk_buffer_create(dev,
@@ -220,7 +220,12 @@ static int staged_copy(struct vk_buffer *dst, uint64_t dst_off, struct vk_buffer
     vk_cmd_copy(dev->transfer, dst, dst_off, src, src_off, bytes);
     vk_cmd_barrier(dev->transfer);
     err = vk_cmd_submit(dev->transfer, &value, fault);
-    return err ? err : vk_wait(dev, value, WAIT_NS, fault);
+    if (!err) {
+        err = vk_wait(dev, value, WAIT_NS, fault);
+        if (err) // the caller may destroy the buffer next
+            vkDeviceWaitIdle(dev->handle);
+    }
+    return err;
 }
 
 int vk_buffer_write(struct vk_buffer *buf, uint64_t off, const void *src, uint64_t bytes,

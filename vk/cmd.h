@@ -25,6 +25,8 @@ struct vk_bind {
 struct vk_cmd; // opaque
 
 int vk_cmd_create(struct vk_device *dev, struct vk_cmd **ret, struct fault *fault);
+// vk_cmd_destroy waits for the device first: a vk_wait that failed may have left it at work, and
+// buffers are destroyed next.
 void vk_cmd_destroy(struct vk_cmd **cmd);
 
 // vk_cmd_begin starts recording anew; the list must not be in flight.

@@ -186,6 +186,7 @@ void vk_cmd_destroy(struct vk_cmd **cmdp)
     *cmdp = NULL;
     if (!cmd)
         return;
+    vkDeviceWaitIdle(cmd->dev->handle);
     vkFreeCommandBuffers(cmd->dev->handle, cmd->dev->pool, 1, &cmd->handle);
     free(cmd);
 }
@@ -307,7 +308,6 @@ fail:
 
 int vk_wait(struct vk_device *dev, uint64_t value, uint64_t timeout_ns, struct fault *fault)
 {
-    int err = 0;
     VkResult result =
         vkWaitSemaphores(dev->handle,
                          &(VkSemaphoreWaitInfo){.sType = VK_STRUCTURE_TYPE_SEMAPHORE_WAIT_INFO,
@@ -318,8 +318,5 @@ int vk_wait(struct vk_device *dev, uint64_t value, uint64_t timeout_ns, struct f
     if (result == VK_TIMEOUT)
         return fault_set(fault, ETIME, "the Vulkan device did not finish within %.0f s",
                          (double)timeout_ns / 1e9);
-    VK_TRY(result);
-    return 0;
-fail:
-    return err;
+    return result < 0 ? vk_result_fault(result, "vkWaitSemaphores", fault) : 0;
 }

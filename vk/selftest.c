@@ -56,8 +56,8 @@ int vk_device_selftest(struct vk_device *dev, struct fault *fault)
         err = vk_pipeline_get(dev, KERNEL_SELFTEST, &dev->limits.subgroup, 1, &pipe, fault);
     if (!err)
         err = vk_cmd_create(dev, &cmd, fault);
-    if (!err)
-        err = vk_cmd_begin(cmd);
+    if (!err && vk_cmd_begin(cmd))
+        err = fault_set(fault, EIO, "Vulkan: cannot record the self-test");
     if (err)
         goto out;
     vk_cmd_dispatch(cmd, pipe, (struct vk_bind[]){{.buf = in}, {.buf = out}}, (uint32_t[4]){0},
