@@ -10,7 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define MTP_LOADED false // as [model] mtp = auto does
+#define MTP_LOADED true // as [model] mtp = auto does where it fits
 
 // Host memory that is not planned for experts: the system, the page cache, the daemon itself.
 #define HOST_KEPT_BYTES (4ull << 30)
