@@ -14,6 +14,7 @@ die() {
 need_debian() {
     # shellcheck source=/dev/null
     what=$(. /etc/os-release 2>/dev/null && printf '%s %s' "${ID-unknown}" "${VERSION_ID-}") || true
+    what=${what% } # of rolling distributions: no version
     [ "$what" = 'debian 12' ] ||
         die "this works on Debian 12 (bookworm) only, and this is ${what:-no known system};" \
             "doc/ARCHITECTURE.md says what to install and how to build elsewhere"
@@ -39,7 +40,7 @@ need_packages() {
 
     names=$(printf '%s\n' "$missing" | awk '{print $1}' | tr '\n' ' ')
     [ "$(id -u)" = 0 ] ||
-        die "Debian packages are missing (${names% }); run 'sudo tools/${me##*/}' once to install them"
+        die "Debian packages are missing (${names% }); run 'sudo $0' once to install them"
     say "These Debian packages are missing and will be installed:"
     say "$missing"
 
@@ -71,6 +72,15 @@ leave_root() {
         "$root/tools/$me" "$@"
 }
 
+# full_disk DIR ends the program with one sentence if a build there failed for want of space.
+full_disk() {
+    for place in "$1" "${TMPDIR:-/tmp}"; do
+        free_mb=$(df -Pm "$place" 2>/dev/null | awk 'NR == 2 { print $4 }')
+        [ "${free_mb:-99}" -ge 10 ] ||
+            die "the disk is full: $free_mb MB are free where $place is; make room and run this again"
+    done
+}
+
 # setup_build DIR [OPTION...] configures a build folder once, and again when the options change.
 setup_build() {
     dir=$1
@@ -83,6 +93,7 @@ setup_build() {
         rm -rf "$dir"
     fi
     if ! (cd "$root" && meson setup "$@" "$dir") >"$dir.log" 2>&1; then
+        full_disk "$dir"
         tail -n 20 "$dir.log" >&2
         return 1
     fi
