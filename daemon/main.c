@@ -214,6 +214,19 @@ static void cache_resolve(struct topology *t)
     snprintf(t->pipeline_cache, sizeof(t->pipeline_cache), "%s/pipelines", dir);
 }
 
+// Mesa keeps what it compiled by itself, not in the pipeline cache that we are given back, and
+// without a home (as under systemd) nowhere: then every start of lavapipe would be a cold one.
+static void driver_cache_place(const struct topology *t)
+{
+    char dir[sizeof(t->pipeline_cache)];
+    snprintf(dir, sizeof(dir), "%s", t->pipeline_cache);
+    char *slash = strrchr(dir, '/');
+    if (!slash || slash == dir)
+        return;
+    *slash = '\0';
+    setenv("MESA_SHADER_CACHE_DIR", dir, 0); // what the user chose stands
+}
+
 // kv_check: KV memory must hold at least one sequence of full length.
 static int kv_check(const struct topology *t, struct fault *fault)
 {
@@ -249,6 +262,7 @@ static int start(const struct conf *conf, struct topology **ret, struct fault *f
         return err;
     }
     cache_resolve(t);
+    driver_cache_place(t);
     *ret = t;
     return 0;
 }

@@ -509,8 +509,11 @@ fail:
 
 int vk_device_cache_save(struct vk_device *dev)
 {
+    struct stat st;
     if (!dev->cache_path)
         return 0;
+    if (lstat(dev->cache_path, &st) == 0 && !S_ISREG(st.st_mode))
+        return -EINVAL; // a device, a link: not ours to replace
     size_t bytes = 0;
     if (vkGetPipelineCacheData(dev->handle, dev->cache, &bytes, NULL) < 0 || bytes == 0)
         return -EIO;
