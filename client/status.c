@@ -36,7 +36,7 @@ static void status_health(const struct client *client, const json_t *health)
         const json_t *value = json_object_get(health, health_rows[i].field);
         char number[32];
         if (json_is_number(value))
-            snprintf(number, sizeof(number), "%.6g", json_number_value(value));
+            snprintf(number, sizeof(number), "%.0f %%", 100 * json_number_value(value)); // progress
         if (json_is_string(value) || json_is_number(value))
             status_line(client, health_rows[i].label,
                         json_is_string(value) ? json_string_value(value) : number);

@@ -50,7 +50,7 @@ static void generation_log(struct sock_state *s, const struct req *req, const ch
     if (live_get(&s->t->live, log_requests) == CONF_REQUESTS_OFF)
         return;
     struct response_usage usage = usage_of(req);
-    log_info("%s %s: %s; prompt %llu, generated %llu tokens, %u choices; first token %.3f s, all "
+    log_info("%s %s: %s; prompt %llu, generated %llu tokens, choices %u; first token %.3f s, all "
              "%.3f s",
              route_name[req->route], req->id, how, (unsigned long long)usage.prompt_tokens,
              (unsigned long long)usage.completion_tokens, req->choices_n,
