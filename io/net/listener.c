@@ -112,7 +112,9 @@ int listener_open_unix(const char *path, mode_t mode, struct listener *ret, stru
     int err;
     int dir = dir_open(path);
     if (dir < 0)
-        return fault_set(fault, errno, "%s: its directory: %s", path, strerror(errno));
+        return fault_set(fault, errno,
+                         "%s: its directory: %s; make it or choose another [listen] socket", path,
+                         strerror(errno));
     // Between asking who answers and binding, nobody else may do the same.
     if (flock(dir, LOCK_EX) != 0) {
         err = fault_set(fault, errno, "%s: its directory: %s", path, strerror(errno));
