@@ -205,18 +205,27 @@ static enum verdict loop_once(struct ctl *c)
     return verdict;
 }
 
+static void signals_set(sigset_t *ret)
+{
+    sigemptyset(ret);
+    sigaddset(ret, SIGTERM);
+    sigaddset(ret, SIGINT);
+    sigaddset(ret, SIGHUP);
+    sigaddset(ret, SIGUSR1);
+}
+
+int ctl_signals_block(void)
+{
+    sigset_t set;
+    signals_set(&set);
+    signal(SIGPIPE, SIG_IGN); // somebody's stderr may be a pipe that closes
+    return -pthread_sigmask(SIG_BLOCK, &set, NULL);
+}
+
 static int signals_open(void)
 {
     sigset_t set;
-    sigemptyset(&set);
-    sigaddset(&set, SIGTERM);
-    sigaddset(&set, SIGINT);
-    sigaddset(&set, SIGHUP);
-    sigaddset(&set, SIGUSR1);
-    // Blocked before any thread is made, so that all of them inherit it.
-    if (pthread_sigmask(SIG_BLOCK, &set, NULL) != 0)
-        return -EINVAL;
-    signal(SIGPIPE, SIG_IGN); // somebody's stderr may be a pipe that closes
+    signals_set(&set);
     int fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
     return fd < 0 ? -errno : fd;
 }

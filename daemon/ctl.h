@@ -14,6 +14,10 @@ struct conf_source {
 // conf_source_read makes the configuration: defaults, file, command line, and checks it whole.
 int conf_source_read(const struct conf_source *source, struct conf *ret, struct fault *fault);
 
+// ctl_signals_block comes before anything that takes time and before any thread, which inherits it:
+// what is sent from then on waits for ctl_run, instead of ending the process.  0 or -errno.
+int ctl_signals_block(void);
+
 // ctl_run starts the threads and returns when they have ended: the exit status.
 // conf: ctl's own copy, changed by SIGHUP.
 int ctl_run(struct topology *t, const struct conf_source *source, struct conf *conf);

@@ -280,6 +280,11 @@ static int run(const struct conf_source *source, bool check)
     log_level_set((enum log_level)conf.log_level);
 
     struct topology *t = NULL;
+    int err = ctl_signals_block();
+    if (err != 0) {
+        log_error("signals: %s", strerror(-err));
+        return EXIT_FAILURE;
+    }
     if (start(&conf, &t, &fault) != 0) {
         log_error("%s", fault.text);
         return EXIT_FAILURE;

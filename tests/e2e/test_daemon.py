@@ -256,6 +256,15 @@ class Signals(unittest.TestCase):
             self.assertIn(f"{d.config}:2:", d.log())
             self.assertEqual(d.get("/health").status, 200)
 
+    def test_during_start(self):
+        """From the moment the socket is there a signal waits until the daemon can take it."""
+        d = Daemon().spawn()
+        while not os.path.exists(d.socket) and d.process.poll() is None:
+            pass
+        d.signal(signal.SIGHUP)
+        d.signal(signal.SIGUSR1)
+        self.assertEqual(d.stop(), 0)
+
     def test_summary(self):
         with Daemon() as d:
             d.post(CHAT, body())
