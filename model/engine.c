@@ -75,7 +75,8 @@ static int graph_params_make(struct engine *e, struct fault *fault)
     g->rows_max = graph_rows_fit(g, p->batch_rows_max);
     if (g->rows_max == 0)
         return fault_set(fault, E2BIG,
-                         "not even one row fits the device's buffer limits: lower context_max");
+                         "not even one row fits the device's buffer limits: lower context_max or "
+                         "sequences_max");
     p->batch_rows_max = g->rows_max;
     return 0;
 }

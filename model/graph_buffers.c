@@ -147,7 +147,9 @@ uint64_t graph_buffer_bytes(const struct graph_params *params, const struct grap
                    : floats(d->attention_rows * (d->context / SPLIT_TOKENS + 1ull),
                             (uint64_t)d->heads * d->value);
     case BUF_OC:
-        return d->mla ? floats(rows, (uint64_t)d->heads * d->value) : 0;
+        // Heads of 8 n columns are read 32 at a time: the last of the last row needs some behind
+        // it.
+        return d->mla ? floats(rows, (uint64_t)d->heads * d->value) + floats(1, 32) : 0;
     case BUF_ATTN:
         return floats(rows, d->attn_p);
     case BUF_LOGITS_R:
