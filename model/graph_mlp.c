@@ -130,13 +130,15 @@ struct graph_moe graph_table_experts(struct graph *g, const struct weight_layer 
     return moe;
 }
 
-// The heaps between which the tiles' weights lie.
+// The heaps between which the tiles' weights lie.  One dispatch reaches all on the address path,
+// where reading back the table, in the device's memory, would be slow besides.
 static void tile_heaps(const struct graph *g, enum kernel kernel, const struct graph_moe *moe,
                        uint32_t *ret_first, uint32_t *ret_last)
 {
-    *ret_first = UINT32_MAX;
+    bool address = vk_device_path(g->dev) == VK_PATH_ADDRESS;
+    *ret_first = address ? 0 : UINT32_MAX;
     *ret_last = 0;
-    for (uint32_t i = 0; i < moe->tiles; i++) {
+    for (uint32_t i = 0; i < moe->tiles && !address; i++) {
         const uint32_t *tile = g->table + g->t.tiles + i * 4;
         const struct weight_mat *mat = graph_mat(g, moe->mat0 == WEIGHT_NONE ? tile[0] : moe->mat0);
         uint32_t heap = kernel == KERNEL_MLP_DOWN ? graph_mat(g, mat->down)->heap : mat->heap;
@@ -162,8 +164,6 @@ static void record_tiles(struct graph *g, enum kernel kernel, const struct graph
         all[0] = graph_heap_bind(g, heap);
         *push_heap = heap;
         graph_dispatch(g, pipe, all, push, graph_ceil_div(rows, tile.rows), moe->tiles, 1);
-        if (vk_device_path(g->dev) == VK_PATH_ADDRESS)
-            break;
     }
     graph_barrier(g);
 }
