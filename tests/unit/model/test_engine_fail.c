@@ -196,7 +196,7 @@ int main(int argc, char **argv)
     char cache[] = "/tmp/expertd-engine-fail-XXXXXX";
     struct fault fault = {0};
     struct checkpoint *ck;
-    unsigned stride = argc > 1 ? (unsigned)atoi(argv[1]) : 1;
+    unsigned stride = argc > 1 ? (unsigned)strtoul(argv[1], NULL, 10) : 1;
     CHECK(checkpoint_open(GOLDEN_DIR "/models/v3-fp8", &ck, &fault) == 0);
     driver_hold();
     int fd = mkstemp(cache);
