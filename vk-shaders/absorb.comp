@@ -8,7 +8,7 @@
 // 2 q     f32 [rows, q_stride], head h at h * q_head
 // 3 out   f32 [rows, out_stride], head h at h * out_head
 // Grid: x chunks of 16 columns by lanes, y heads, z tiles of M rows.
-// Source: model.md section 3.4.  C twin: tests/kernels/ref_absorb.c.
+// Source: model.md section 3.4.  C twin: tests/kernels/test_prep.c.
 #extension GL_GOOGLE_include_directive : enable
 #include "common.glsl"
 HEAP(0)

@@ -9,7 +9,7 @@
 // 4 table   u32: tiles {mat, first pair, pairs, 0} at tiles0
 // 5 out     f32 [pairs, y_stride]
 // Grid: x tiles of R rows, y tiles.
-// Source: model.md section 3.6.  C twin: tests/kernels/ref_mlp.c.
+// Source: model.md section 3.6.  C twin: tests/kernels/ref_matmul.c.
 #extension GL_GOOGLE_include_directive : enable
 #include "common.glsl"
 HEAP(0)

@@ -10,7 +10,7 @@
 // 4 table   u32: tiles {mat, first pair, pairs, 0} at tiles0; the x row of each pair at pair_rows0
 // 5 act     f32 [pairs, y_stride]
 // Grid: x tiles of R rows of the widest MLP, y tiles.
-// Source: model.md section 3.6.  C twin: tests/kernels/ref_mlp.c.
+// Source: model.md section 3.6.  C twin: tests/kernels/ref_matmul.c.
 #extension GL_GOOGLE_include_directive : enable
 #include "common.glsl"
 HEAP(0)

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // device: one Vulkan device with one compute queue, its limits probed once, its pipeline cache.
 // Owner: one thread (step, or a tool's main).  Nothing here chooses kernels: vk/kernels.h lists
-// them, vk/cmd.h records them, vk/buffer.h holds memory.  Source: spec notes in doc/ARCHITECTURE.md
+// them, vk/cmd.h records them, vk/buffer.h holds memory.  See doc/ARCHITECTURE.md
 // "Device".
 #pragma once
 #include "base/fault.h"
