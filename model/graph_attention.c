@@ -109,96 +109,129 @@ static void record_gqa_in(struct graph *g, uint32_t layer_idx)
     graph_barrier(g);
 }
 
-// Scores, softmax and values of rows row0 .. row0 + rows - 1.
-static void record_attention_rows(struct graph *g, uint32_t layer_idx, uint32_t row0, uint32_t rows)
+// What the kernels of one attention share: some rows of the step, heads in groups that share a key.
+struct attention {
+    uint32_t layer, row0, rows;
+    uint32_t per_key, tile, groups; // heads that share a key, heads and number of the groups
+    uint32_t t_stride, splits;
+    bool direct; // values go straight to their place, without BUF_PARTIAL
+    enum graph_buffer out;
+};
+
+static struct attention attention_of(const struct graph *g, uint32_t layer_idx, uint32_t row0,
+                                     uint32_t rows)
 {
-    uint32_t per_key = g->d.heads / g->d.kv_heads;
-    uint32_t tile = g->heads_tile < per_key ? g->heads_tile : per_key;
-    uint32_t groups = graph_ceil_div(per_key, tile) * g->d.kv_heads;
-    uint32_t t_stride = (g->context + 31) & ~31u, splits = graph_ceil_div(g->context, SPLIT_TOKENS);
+    struct attention a = {.layer = layer_idx, .row0 = row0, .rows = rows};
+    a.per_key = g->d.heads / g->d.kv_heads;
+    a.tile = g->heads_tile < a.per_key ? g->heads_tile : a.per_key;
+    a.groups = graph_ceil_div(a.per_key, a.tile) * g->d.kv_heads;
+    a.t_stride = (g->context + 31) & ~31u;
+    a.splits = graph_ceil_div(g->context, SPLIT_TOKENS);
+    a.direct = a.splits == 1 && graph_attention_direct(&g->d);
+    a.out = g->d.mla ? BUF_OC : BUF_ATTN;
+    return a;
+}
+
+static void record_scores(struct graph *g, const struct attention *a)
+{
     bool texel = vk_device_path(g->dev) == VK_PATH_TEXEL;
     uint32_t positions = g->subgroup * (texel ? POSITIONS_LANE : 1); // of one subgroup
-    uint32_t columns = texel ? 8 : 4;                                // of one lane
-    uint32_t spec[] = {g->subgroup, tile, POSITIONS_LANE};
-    enum graph_buffer out = g->d.mla ? BUF_OC : BUF_ATTN;
-    uint32_t key_stride = g->d.mla ? 0 : g->d.key;
-    bool direct = splits == 1 && graph_attention_direct(&g->d); // without BUF_PARTIAL
-    struct vk_buffer *o = g->buf[direct ? out : BUF_PARTIAL];
-
+    uint32_t spec[] = {g->subgroup, a->tile, POSITIONS_LANE};
     struct {
         uint32_t row0, heads, heads_per_key, dim4, key_stride, qa_stride4, qa_head4, entry,
             page_tokens, pages_max, pages0, t_stride, scale, pad[3];
-    } scores = {row0,
-                g->d.heads,
-                per_key,
-                g->d.key / 4,
-                key_stride,
-                g->d.heads * g->d.key / 4,
-                g->d.key / 4,
-                g->d.entry,
-                KV_PAGE_TOKENS,
-                g->p.pages_per_sequence,
-                g->t.pages,
-                t_stride,
-                graph_float_bits(g->score_scale),
-                {0}};
+    } push = {a->row0,
+              g->d.heads,
+              a->per_key,
+              g->d.key / 4,
+              g->d.mla ? 0 : g->d.key,
+              g->d.heads * g->d.key / 4,
+              g->d.key / 4,
+              g->d.entry,
+              KV_PAGE_TOKENS,
+              g->p.pages_per_sequence,
+              g->t.pages,
+              a->t_stride,
+              graph_float_bits(g->score_scale),
+              {0}};
     graph_dispatch(g, graph_pipeline(g, kv_kernel(g, KERNEL_ATT_SCORES_F32), spec, 3),
-                   (struct vk_bind[]){graph_bind(g->kv[layer_idx]), graph_bind(g->buf[BUF_QA]),
+                   (struct vk_bind[]){graph_bind(g->kv[a->layer]), graph_bind(g->buf[BUF_QA]),
                                       graph_bind(g->buf[BUF_TABLE]),
                                       graph_bind(g->buf[BUF_SCORES])},
-                   &scores, graph_ceil_div(g->context, positions), groups, rows);
+                   &push, graph_ceil_div(g->context, positions), a->groups, a->rows);
     graph_barrier(g);
+}
 
+static void record_softmax(struct graph *g, const struct attention *a)
+{
     struct {
         uint32_t row0, heads, t_stride, pad[5];
-    } softmax = {row0, g->d.heads, t_stride, {0}};
+    } push = {a->row0, g->d.heads, a->t_stride, {0}};
     graph_dispatch(
         g, graph_pipeline_simple(g, KERNEL_ATT_SOFTMAX),
-        (struct vk_bind[]){graph_bind(g->buf[BUF_SCORES]), graph_bind(g->buf[BUF_TABLE])}, &softmax,
-        g->d.heads, rows, 1);
+        (struct vk_bind[]){graph_bind(g->buf[BUF_SCORES]), graph_bind(g->buf[BUF_TABLE])}, &push,
+        g->d.heads, a->rows, 1);
     graph_barrier(g);
+}
 
+static void record_values(struct graph *g, const struct attention *a)
+{
+    uint32_t columns = vk_device_path(g->dev) == VK_PATH_TEXEL ? 8 : 4; // of one lane
+    uint32_t spec[] = {g->subgroup, a->tile};
+    struct vk_buffer *o = g->buf[a->direct ? a->out : BUF_PARTIAL];
     struct {
         uint32_t row0, heads, heads_per_key, dim4, value_col, value_stride, entry, page_tokens,
             pages_max, pages0, t_stride, split_tokens, groups, o_row0, o_rows, pad;
-    } values = {row0,
-                g->d.heads,
-                per_key,
-                g->d.value / 4,
-                g->d.mla ? 0 : g->d.kv_heads * g->d.key,
-                g->d.mla ? 0 : g->d.value,
-                g->d.entry,
-                KV_PAGE_TOKENS,
-                g->p.pages_per_sequence,
-                g->t.pages,
-                t_stride,
-                SPLIT_TOKENS,
-                groups,
-                direct ? row0 : 0,
-                direct ? g->n : rows,
-                0};
+    } push = {a->row0,
+              g->d.heads,
+              a->per_key,
+              g->d.value / 4,
+              g->d.mla ? 0 : g->d.kv_heads * g->d.key,
+              g->d.mla ? 0 : g->d.value,
+              g->d.entry,
+              KV_PAGE_TOKENS,
+              g->p.pages_per_sequence,
+              g->t.pages,
+              a->t_stride,
+              SPLIT_TOKENS,
+              a->groups,
+              a->direct ? a->row0 : 0,
+              a->direct ? g->n : a->rows,
+              0};
     graph_dispatch(g, graph_pipeline(g, kv_kernel(g, KERNEL_ATT_VALUES_F32), spec, 2),
-                   (struct vk_bind[]){graph_bind(g->kv[layer_idx]), graph_bind(g->buf[BUF_SCORES]),
+                   (struct vk_bind[]){graph_bind(g->kv[a->layer]), graph_bind(g->buf[BUF_SCORES]),
                                       graph_bind(g->buf[BUF_TABLE]), graph_bind(o)},
-                   &values, graph_ceil_div(g->d.value / columns, g->subgroup), groups * splits,
-                   rows);
+                   &push, graph_ceil_div(g->d.value / columns, g->subgroup), a->groups * a->splits,
+                   a->rows);
     graph_barrier(g);
-    if (direct)
-        return;
+}
 
+static void record_combine(struct graph *g, const struct attention *a)
+{
     struct {
         uint32_t rows, width4, split_tokens, row0, o_stride4, pad[3];
-    } combine = {rows,
-                 g->d.heads * g->d.value / 4,
-                 SPLIT_TOKENS,
-                 row0,
-                 (g->d.mla ? g->d.heads * g->d.value : g->d.attn_p) / 4,
-                 {0}};
+    } push = {a->rows,
+              g->d.heads * g->d.value / 4,
+              SPLIT_TOKENS,
+              a->row0,
+              (g->d.mla ? g->d.heads * g->d.value : g->d.attn_p) / 4,
+              {0}};
     graph_dispatch(g, graph_pipeline_simple(g, KERNEL_ATT_COMBINE),
                    (struct vk_bind[]){graph_bind(g->buf[BUF_PARTIAL]),
-                                      graph_bind(g->buf[BUF_TABLE]), graph_bind(g->buf[out])},
-                   &combine, graph_ceil_div(combine.width4, g->subgroup), rows, 1);
+                                      graph_bind(g->buf[BUF_TABLE]), graph_bind(g->buf[a->out])},
+                   &push, graph_ceil_div(push.width4, g->subgroup), a->rows, 1);
     graph_barrier(g);
+}
+
+// Attention of rows row0 .. row0 + rows - 1.
+static void record_attention_rows(struct graph *g, uint32_t layer_idx, uint32_t row0, uint32_t rows)
+{
+    struct attention a = attention_of(g, layer_idx, row0, rows);
+    record_scores(g, &a);
+    record_softmax(g, &a);
+    record_values(g, &a);
+    if (!a.direct)
+        record_combine(g, &a);
 }
 
 void graph_record_attention(struct graph *g, uint32_t layer_idx)
