@@ -113,13 +113,12 @@ static void job_add(struct step *st, uint32_t number, uint32_t choice)
     int err = sched_job_add(st->sched, &params, &job);
     assert(err == 0); // there are places for every choice of every request
     (void)err;
-    st->gens[job] =
-        (struct gen){.req = number,
-                     .choice = choice,
-                     .prompt_n = prompt->n,
-                     .history_n = prompt->n,
-                     .limit_n = prompt->n + answer,
-                     .echo = req->completion && req->completion->echo && req->sampling->logprobs};
+    st->gens[job] = (struct gen){.req = number,
+                                 .choice = choice,
+                                 .prompt_n = prompt->n,
+                                 .history_n = prompt->n,
+                                 .limit_n = prompt->n + answer,
+                                 .echo = echo};
 }
 
 static uint32_t take_requests(struct step *st)

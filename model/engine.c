@@ -284,11 +284,6 @@ uint32_t engine_batch_rows_max(const struct engine *e)
     return e->params.batch_rows_max;
 }
 
-uint32_t engine_logits_rows_max(const struct engine *e)
-{
-    return e->params.logits_rows_max;
-}
-
 uint32_t engine_validation_messages(const struct engine *e)
 {
     return vk_device_messages(e->dev);

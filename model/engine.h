@@ -138,8 +138,6 @@ uint32_t engine_kv_entry(const struct engine *engine);
 
 // engine_batch_rows_max returns what batch_rows_max became: the device's limits may lower it.
 uint32_t engine_batch_rows_max(const struct engine *engine);
-// engine_logits_rows_max returns how many rows of one step may want logits.
-uint32_t engine_logits_rows_max(const struct engine *engine);
 
 // engine_validation_messages returns how many validation messages have come (params.validate).
 uint32_t engine_validation_messages(const struct engine *engine);

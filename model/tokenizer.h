@@ -76,15 +76,3 @@ struct token_part {
 int tokenizer_encode_parts(const struct tokenizer *tok, struct tokenizer_scratch *scratch,
                            const struct token_part *parts, size_t parts_n, struct token_list *list,
                            struct fault *fault);
-
-// text_stream turns tokens into whole UTF-8 characters: bytes of an unfinished character wait
-// inside.
-struct text_stream {
-    unsigned char held[4];
-    uint32_t held_n;
-};
-// text_stream_push writes what may be shown after these raw bytes to out; returns bytes written.
-// out must hold 3 * (len + 4) bytes: each maximal invalid part becomes U+FFFD (3 bytes).
-size_t text_stream_push(struct text_stream *s, const char *bytes, size_t len, char *out);
-// text_stream_finish writes U+FFFD for what is still held (0 or 3 bytes).
-size_t text_stream_finish(struct text_stream *s, char *out);

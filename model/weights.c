@@ -24,7 +24,6 @@ struct load {
 struct plan {         // what weights_plan builds besides struct weights
     struct weights w; // first, so that the public pointer is the plan's
     const struct checkpoint *ck;
-    bool mtp;
     struct load *loads;
     size_t loads_n, loads_cap, mats_cap, heaps_cap;
     uint64_t *heap_bytes;
@@ -419,7 +418,7 @@ int weights_plan(const struct checkpoint *ck, struct vk_device *dev, bool mtp, u
     if (!p)
         return fault_set(fault, ENOMEM, "out of memory");
     struct weights *w = &p->w;
-    *p = (struct plan){.ck = ck, .mtp = mtp, .fault = fault, .heap_max = HEAP_BYTES_MAX};
+    *p = (struct plan){.ck = ck, .fault = fault, .heap_max = HEAP_BYTES_MAX};
     w->dev = dev;
     if (limits->allocation_max < p->heap_max)
         p->heap_max = limits->allocation_max & ~15ull;

@@ -304,11 +304,6 @@ void sched_job_end(struct sched *s, uint32_t job_idx)
     s->free_jobs[s->free_n++] = job_idx;
 }
 
-bool sched_job_running(const struct sched *s, uint32_t job)
-{
-    return s->jobs[job].state == JOB_RUNNING;
-}
-
 uint32_t sched_waiting_n(const struct sched *s)
 {
     return s->waiting_n;

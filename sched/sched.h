@@ -68,7 +68,6 @@ void sched_known(struct sched *sched, uint32_t job, uint32_t known_n, uint32_t c
 // sched_job_end takes a job out, whatever it was doing, and frees its sequence.
 void sched_job_end(struct sched *sched, uint32_t job);
 
-bool sched_job_running(const struct sched *sched, uint32_t job);
 uint32_t sched_waiting_n(const struct sched *sched);
 uint32_t sched_running_n(const struct sched *sched);
 // sched_running_job returns the i-th running job, oldest first; i < sched_running_n.

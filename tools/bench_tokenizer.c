@@ -6,6 +6,7 @@
 // DIR holds tokenizer.json.  The mixed text is composed here (prose, code, numbers, CJK, other
 // scripts) unless files are named.  The other rows are inputs made to be slow; their value for ten
 // times the length stands beside, so that a quadratic step shows.
+#include "api/utf8.h"
 #include "model/tokenizer.h"
 
 #include <stdio.h>
@@ -134,7 +135,7 @@ static int report_speed(struct bench *b, const char *name, const char *text)
 
 static int report_decode(struct bench *b)
 {
-    struct text_stream stream = {0};
+    struct utf8_stream stream = {0};
     size_t bytes_n = 0;
     char out[4096];
 
@@ -143,7 +144,7 @@ static int report_decode(struct bench *b)
         size_t len;
         const char *bytes = tokenizer_bytes(b->tok, b->list.ids[i], &len);
         if (len <= sizeof(out) / 3 - 4)
-            bytes_n += text_stream_push(&stream, bytes, len, out);
+            bytes_n += utf8_stream_push(&stream, bytes, len, out);
     }
     double s = cpu_seconds() - start;
     printf("{\"name\": \"tokenizer_decode\", \"value\": %.2f, \"unit\": \"MB/s\"}\n",

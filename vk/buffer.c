@@ -179,11 +179,6 @@ VkBufferView vk_buffer_view(struct vk_buffer *buf, enum bind_kind kind)
     return buf->views[kind];
 }
 
-uint64_t vk_buffer_bytes(const struct vk_buffer *buf)
-{
-    return buf->bytes;
-}
-
 void *vk_buffer_map(struct vk_buffer *buf)
 {
     return buf->map;

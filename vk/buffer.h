@@ -24,7 +24,6 @@ int vk_buffer_create(struct vk_device *dev, const struct vk_buffer_params *param
                      struct vk_buffer **ret, struct fault *fault);
 void vk_buffer_destroy(struct vk_buffer **buf);
 
-uint64_t vk_buffer_bytes(const struct vk_buffer *buf);
 // vk_buffer_map returns the host address, or NULL if the memory cannot be mapped.
 void *vk_buffer_map(struct vk_buffer *buf);
 // vk_buffer_address returns the 64-bit device address.

@@ -320,20 +320,6 @@ static void instance_only_fini(struct vk_device *dev)
         vkDestroyInstance(dev->instance, NULL);
 }
 
-int vk_device_list(char *buf, size_t buf_bytes)
-{
-    struct vk_device dev = {0};
-    VkPhysicalDevice devices[DEVICES_MAX];
-    uint32_t n = 0;
-    int err = instance_create(&dev, false, NULL);
-    if (!err)
-        err = physical_list(dev.instance, devices, &n);
-    if (!err)
-        list_text(devices, n, buf, buf_bytes, "\n");
-    instance_only_fini(&dev);
-    return err ? err : (int)n;
-}
-
 int vk_device_probe(const char *select, struct vk_limits *ret, struct fault *fault)
 {
     struct vk_device dev = {0};

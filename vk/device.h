@@ -68,9 +68,5 @@ enum vk_path vk_device_path(const struct vk_device *dev);
 // vk_device_messages returns how many validation messages of error or warning severity have come.
 uint32_t vk_device_messages(const struct vk_device *dev);
 
-// vk_device_list writes one line a device ("0: name (type, driver)") into buf, for error sentences
-// and expertctl.  Returns the number of devices or -errno.
-int vk_device_list(char *buf, size_t buf_bytes);
-
 // vk_device_probe fills limits for a device without making a queue.
 int vk_device_probe(const char *select, struct vk_limits *ret, struct fault *fault);

@@ -2,6 +2,7 @@
 // Any bytes as text: byte 0 picks the tokenizer and whether added tokens are recognised.  What is
 // not UTF-8 is refused at the right place; what is comes back from its tokens; plain text never
 // gives a control token; one text in two parts gives the same ids.
+#include "api/utf8.h"
 #include "model/nfc.h"
 #include "tests/fuzz/small_tokenizer.h"
 
@@ -80,24 +81,24 @@ static void check_text(unsigned style, bool parse_added, const char *text, size_
     free(normal);
 }
 
-// Bytes through a text_stream, in steps of 1, 2, ... and all at once: the same text, valid UTF-8.
+// Bytes through a utf8_stream, in steps of 1, 2, ... and all at once: the same text, valid UTF-8.
 static void check_stream(const char *bytes, size_t len)
 {
     char *whole = malloc(3 * (len + 4)), *steps = malloc(3 * (2 * len + 8));
-    struct text_stream a = {0}, b = {0};
+    struct utf8_stream a = {0}, b = {0};
     size_t whole_n, steps_n = 0, step = 1;
 
     CHECK(whole && steps);
-    whole_n = text_stream_push(&a, bytes, len, whole);
+    whole_n = utf8_stream_push(&a, bytes, len, whole);
     CHECK(utf8_valid_len(whole, whole_n) == whole_n);
-    whole_n += text_stream_finish(&a, whole + whole_n);
+    whole_n += utf8_stream_finish(&a, whole + whole_n);
     for (size_t at = 0; at < len; at += step, step = step % 5 + 1) {
         if (step > len - at)
             step = len - at;
-        steps_n += text_stream_push(&b, bytes + at, step, steps + steps_n);
+        steps_n += utf8_stream_push(&b, bytes + at, step, steps + steps_n);
         CHECK(utf8_valid_len(steps, steps_n) == steps_n);
     }
-    steps_n += text_stream_finish(&b, steps + steps_n);
+    steps_n += utf8_stream_finish(&b, steps + steps_n);
     CHECK(whole_n == steps_n && memcmp(whole, steps, whole_n) == 0);
     CHECK(utf8_valid_len(bytes, len) != len || (whole_n == len && memcmp(whole, bytes, len) == 0));
     free(whole);

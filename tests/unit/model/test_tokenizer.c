@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
 // tokenizer: every golden vector of three tokenizers, both ways, and the errors of broken files.
+#include "api/utf8.h"
 #include "model/pretok.h"
 #include "model/tokenizer.h"
 #include "tests/check.h"
@@ -65,11 +66,11 @@ static void check_encode(const struct tokenizer *tok, struct tokenizer_scratch *
     token_list_free(&list);
 }
 
-// Decodes through a text_stream, which must hand out whole characters only; to be freed.
+// Decodes through a utf8_stream, which must hand out whole characters only; to be freed.
 static char *decode(const struct tokenizer *tok, const json_t *ids, bool skip_special, char *raw,
                     size_t *raw_n, size_t *ret_n)
 {
-    struct text_stream stream = {0};
+    struct utf8_stream stream = {0};
     size_t n = 0, len;
     char *text = malloc(1 << 20);
 
@@ -84,9 +85,9 @@ static char *decode(const struct tokenizer *tok, const json_t *ids, bool skip_sp
         CHECK(*raw_n + len < 1 << 18);
         memcpy(raw + *raw_n, bytes, len);
         *raw_n += len;
-        n += text_stream_push(&stream, bytes, len, text + n);
+        n += utf8_stream_push(&stream, bytes, len, text + n);
     }
-    n += text_stream_finish(&stream, text + n);
+    n += utf8_stream_finish(&stream, text + n);
     *ret_n = n;
     return text;
 }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
-// text_stream: cut characters wait, invalid parts become U+FFFD as Unicode asks, wherever the cuts
+// utf8_stream: cut characters wait, invalid parts become U+FFFD as Unicode asks, wherever the cuts
 // between tokens fall.
+#include "api/utf8.h"
 #include "model/tokenizer.h"
 #include "model/utf8.h"
 #include "tests/check.h"
@@ -54,22 +55,22 @@ static const struct {
 // Pushes the bytes in two tokens, cut at `first`, then one byte at a time from there if asked.
 static void check_cut(const char *bytes, const char *text, size_t first, bool bytewise)
 {
-    struct text_stream stream = {0};
+    struct utf8_stream stream = {0};
     size_t len = strlen(bytes), n, at = first;
     char out[512];
 
-    n = text_stream_push(&stream, bytes, first, out);
+    n = utf8_stream_push(&stream, bytes, first, out);
     CHECK(utf8_valid_len(out, n) == n);
     while (at < len) {
         size_t step = bytewise ? 1 : len - at;
-        n += text_stream_push(&stream, bytes + at, step, out + n);
+        n += utf8_stream_push(&stream, bytes + at, step, out + n);
         CHECK(utf8_valid_len(out, n) == n);
         CHECK(stream.held_n <= 3);
         at += step;
     }
-    n += text_stream_finish(&stream, out + n);
+    n += utf8_stream_finish(&stream, out + n);
     CHECK(n == strlen(text) && memcmp(out, text, n) == 0);
-    CHECK(text_stream_finish(&stream, out) == 0);
+    CHECK(utf8_stream_finish(&stream, out) == 0);
 }
 
 static void test_rows(void)
@@ -85,41 +86,41 @@ static void test_rows(void)
 // A character goes out with its last byte, not later; what is before it at once.
 static void test_prompt(void)
 {
-    struct text_stream stream = {0};
+    struct utf8_stream stream = {0};
     char out[64];
 
-    CHECK(text_stream_push(&stream, "ab\xe4", 3, out) == 2);
-    CHECK(text_stream_push(&stream, "\xbd", 1, out) == 0);
-    CHECK(text_stream_push(&stream, "\xa0", 1, out) == 3);
+    CHECK(utf8_stream_push(&stream, "ab\xe4", 3, out) == 2);
+    CHECK(utf8_stream_push(&stream, "\xbd", 1, out) == 0);
+    CHECK(utf8_stream_push(&stream, "\xa0", 1, out) == 3);
     CHECK(memcmp(out, "\xe4\xbd\xa0", 3) == 0);
-    CHECK(text_stream_push(&stream, "", 0, out) == 0);
+    CHECK(utf8_stream_push(&stream, "", 0, out) == 0);
 }
 
 // The contract's bound on what one push writes.
 static void test_bound(void)
 {
-    struct text_stream stream = {0};
+    struct utf8_stream stream = {0};
     char out[3 * (8 + 4)];
 
-    CHECK(text_stream_push(&stream, "\xf0\x9f\x98", 3, out) == 0);
-    CHECK(text_stream_push(&stream, "\xff\xff\xff\xff\xff\xff\xff\xff", 8, out) == 27);
-    stream = (struct text_stream){0};
-    CHECK(text_stream_push(&stream, "a\0b", 3, out) == 3 && out[1] == '\0');
+    CHECK(utf8_stream_push(&stream, "\xf0\x9f\x98", 3, out) == 0);
+    CHECK(utf8_stream_push(&stream, "\xff\xff\xff\xff\xff\xff\xff\xff", 8, out) == 27);
+    stream = (struct utf8_stream){0};
+    CHECK(utf8_stream_push(&stream, "a\0b", 3, out) == 3 && out[1] == '\0');
 }
 
 static void test_all_characters(void)
 {
     for (uint32_t c = 0; c <= 0x10ffff; c++) {
         char text[4], out[32];
-        struct text_stream stream = {0};
+        struct utf8_stream stream = {0};
         if (c >= 0xd800 && c <= 0xdfff)
             continue;
         uint32_t len = utf8_put(c, text);
         const unsigned char *p = (const unsigned char *)text;
         CHECK(utf8_get(&p) == c && p == (const unsigned char *)text + len);
-        size_t n = text_stream_push(&stream, text, len - 1, out);
+        size_t n = utf8_stream_push(&stream, text, len - 1, out);
         CHECK(n == 0);
-        n = text_stream_push(&stream, text + len - 1, 1, out);
+        n = utf8_stream_push(&stream, text + len - 1, 1, out);
         CHECK(n == len && memcmp(out, text, n) == 0);
     }
 }
