@@ -8,6 +8,7 @@
 #pragma once
 #include "base/fault.h"
 #include "model/checkpoint.h"
+#include "model/expert_source.h"
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -33,6 +34,20 @@ enum engine_loads {
 };
 extern const char *const engine_loads_name[ENGINE_LOADS_COUNT]; // "auto", "texel", "address"
 
+enum engine_experts {
+    ENGINE_EXPERTS_AUTO,     // resident if they fit, else in slots
+    ENGINE_EXPERTS_RESIDENT, // all in memory, or -ENOMEM
+    ENGINE_EXPERTS_SLOTS,    // in slots, filled by a struct expert_source
+};
+
+enum slots_path {
+    SLOTS_PATH_AUTO,    // imported where the device shares the host's memory, else staged
+    SLOTS_PATH_IMPORT,  // host memory that kernels read (VK_EXT_external_memory_host)
+    SLOTS_PATH_STAGING, // host memory, then a transfer queue into device memory
+    SLOTS_PATH_COUNT
+};
+extern const char *const slots_path_name[SLOTS_PATH_COUNT]; // "auto", "import", "staging"
+
 struct engine_params {
     const char *device_select;  // "auto", an index, a UUID or part of the device's name
     const char *pipeline_cache; // file of the VkPipelineCache, or NULL for none
@@ -47,7 +62,12 @@ struct engine_params {
     uint64_t memory_max;      // bytes of device memory this may take; 0: what the device reports
     uint64_t heap_max; // bytes of one weight heap; 0: what the device allows (tests lower it)
     bool mtp;          // load the MTP layer if the checkpoint has one
-    bool validate;     // Vulkan validation layers with synchronisation checks (tests)
+    enum engine_experts experts; // where routed experts are
+    uint64_t slots_ram;          // bytes of expert slots in host memory; 0: what is free
+    uint64_t slots_vram;        // bytes of expert slots in the device's own memory; 0: what is free
+    enum slots_path slots_path; // how they reach the kernels
+    const char *pack; // directory of a pack whose records fill the slots; NULL: the shards
+    bool validate;    // Vulkan validation layers with synchronisation checks (tests)
     // progress is told bytes loaded and bytes in all, on the calling thread; may be NULL.
     void (*progress)(void *user, uint64_t bytes_done, uint64_t bytes_total);
     void *progress_user;
@@ -62,6 +82,7 @@ struct engine_row {
 };
 
 struct engine; // opaque
+struct slots;  // model/slots.h
 
 // engine_open opens the device, checks the memory plan, uploads the weights, builds every pipeline
 // and runs each once.  Takes no ownership of ck, which must outlive the engine. Errors: -ENODEV no
@@ -97,6 +118,25 @@ uint32_t engine_kv_tokens_free(const struct engine *engine);
 // The bits of a row's logits depend on its sequence's tokens only, not on batch, chunking or slots.
 int engine_step(struct engine *engine, const struct engine_row *rows, uint32_t n,
                 const float **ret_logits, struct fault *fault);
+
+// With slots, engine_open leaves the routed experts to a source, and no step can run before one is
+// set.  engine_slots returns NULL if all experts are resident.
+struct slots *engine_slots(struct engine *engine);
+// engine_source_set sets who brings experts and runs each shape of work once (the source must
+// outlive the engine's last step); NULL takes it away.  Errors: as engine_step.
+int engine_source_set(struct engine *engine, const struct expert_source *source,
+                      struct fault *fault);
+
+// engine_row_fault returns why row i of the last engine_step or engine_mtp_step has no result (an
+// expert that it needs could not be read), or NULL.  Its logits are then zeros, the KV of its
+// position is void, and so are later rows of its sequence.
+const struct fault *engine_row_fault(const struct engine *engine, uint32_t row);
+
+// engine_routing_set: fn is told what routers chose: ids [rows, k] of a layer.  NULL: nobody is.
+void engine_routing_set(struct engine *engine,
+                        void (*fn)(void *user, uint32_t layer, const uint32_t *ids, uint32_t rows,
+                                   uint32_t k),
+                        void *user);
 
 // engine_mtp says whether the MTP layer is loaded.
 bool engine_mtp(const struct engine *engine);
