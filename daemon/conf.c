@@ -10,8 +10,9 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define CONF_FILE_BYTES_MAX (1u << 20) // a config is a page; this only bounds a mistake
-#define CONF_OPTS_MAX       64u        // bits of `seen`
+#define CONF_FILE_BYTES_MAX (1u << 20)  // a config is a page; this only bounds a mistake
+#define CONF_OPTS_MAX       64u         // bits of `seen`
+#define READ_SIZE_MIN       (64u << 10) // what struct disk_params takes
 
 static void *opt_field(struct conf *conf, const struct conf_opt *opt)
 {
@@ -26,9 +27,13 @@ static const void *opt_field_const(const struct conf *conf, const struct conf_op
 static size_t opt_field_bytes(const struct conf_opt *opt)
 {
     static const size_t bytes[CONF_TYPE_COUNT] = {
-        [CONF_TEXT] = CONF_TEXT_MAX,     [CONF_U32] = sizeof(uint32_t),
-        [CONF_MODE] = sizeof(uint32_t),  [CONF_SIZE] = sizeof(struct conf_size),
-        [CONF_BYTES] = sizeof(uint64_t), [CONF_TIME] = sizeof(uint64_t),
+        [CONF_TEXT] = CONF_TEXT_MAX,
+        [CONF_LIST] = CONF_LIST_MAX,
+        [CONF_U32] = sizeof(uint32_t),
+        [CONF_MODE] = sizeof(uint32_t),
+        [CONF_SIZE] = sizeof(struct conf_size),
+        [CONF_BYTES] = sizeof(uint64_t),
+        [CONF_TIME] = sizeof(uint64_t),
         [CONF_WORD] = sizeof(uint32_t),
     };
     return bytes[opt->type];
@@ -100,6 +105,7 @@ static bool scaled_parse(const char *text, const struct suffix *suffixes, uint64
 
 static const char *const type_example[CONF_TYPE_COUNT] = {
     [CONF_TEXT] = "text",
+    [CONF_LIST] = "texts with commas between",
     [CONF_U32] = "a number",
     [CONF_MODE] = "an octal mode as 0660",
     [CONF_SIZE] = "a size as 8M, 24G or 80%",
@@ -140,18 +146,71 @@ static int word_set(const struct conf_opt *opt, const char *value, uint32_t *fie
                      value, all);
 }
 
+static int control_refuse(const struct conf_opt *opt, const char *value, struct fault *fault)
+{
+    for (; *value; value++)
+        if ((unsigned char)*value < 0x20 || *value == 0x7f)
+            return fault_set(fault, EINVAL, "[%s] %s: has a control character", opt->section,
+                             opt->key);
+    return 0;
+}
+
 static int text_set(const struct conf_opt *opt, const char *value, char *field, struct fault *fault)
 {
     size_t len = strlen(value);
     if (len > opt->max)
         return range_fault(opt, value, fault);
-    for (size_t i = 0; i < len; i++)
-        if ((unsigned char)value[i] < 0x20 || value[i] == 0x7f)
-            return fault_set(fault, EINVAL, "[%s] %s: has a control character", opt->section,
-                             opt->key);
+    int err = control_refuse(opt, value, fault);
+    if (err != 0)
+        return err;
     memset(field, 0, CONF_TEXT_MAX);
     memcpy(field, value, len);
     return 0;
+}
+
+// list_add puts the texts of a value behind those that the list has: no blanks around, none empty.
+static int list_add(const struct conf_opt *opt, const char *value, char *field, struct fault *fault)
+{
+    int err = control_refuse(opt, value, fault);
+    if (err != 0)
+        return err;
+    size_t used = strlen(field), texts = used > 0;
+    for (size_t i = 0; i < used; i++)
+        texts += field[i] == ',';
+    while (*value) {
+        size_t len = strcspn(value, ",");
+        const char *text = value, *next = value + len + (value[len] == ',');
+        for (; len > 0 && *text == ' '; len--)
+            text++;
+        while (len > 0 && text[len - 1] == ' ')
+            len--;
+        value = next;
+        if (len == 0)
+            continue;
+        if (texts++ == opt->max)
+            return fault_set(fault, EINVAL, "[%s] %s: more than %llu %s", opt->section, opt->key,
+                             (unsigned long long)opt->max, opt->unit);
+        if (used + (used > 0) + len >= CONF_LIST_MAX)
+            return fault_set(fault, EINVAL, "[%s] %s: longer than %u bytes in all", opt->section,
+                             opt->key, CONF_LIST_MAX - 1);
+        if (used > 0)
+            field[used++] = ',';
+        memcpy(field + used, text, len);
+        used += len;
+    }
+    return 0;
+}
+
+uint32_t conf_list_split(char *list, const char **ret, uint32_t max)
+{
+    uint32_t n = 0;
+    while (*list && n < max) {
+        ret[n++] = list;
+        list += strcspn(list, ",");
+        if (*list)
+            *list++ = '\0';
+    }
+    return n;
 }
 
 static bool number_of_type(const struct conf_opt *opt, const char *value, uint64_t *ret)
@@ -185,10 +244,15 @@ static bool percent_parse(const char *value, uint32_t *ret)
     return true;
 }
 
-static int opt_set(struct conf *conf, const struct conf_opt *opt, const char *value,
+// opt_set: again says that a list goes on.
+static int opt_set(struct conf *conf, const struct conf_opt *opt, const char *value, bool again,
                    struct fault *fault)
 {
     void *field = opt_field(conf, opt);
+    if (opt->type == CONF_LIST && !again)
+        memset(field, 0, CONF_LIST_MAX);
+    if (opt->type == CONF_LIST)
+        return list_add(opt, value, field, fault);
     if (opt->type == CONF_TEXT)
         return text_set(opt, value, field, fault);
     if (opt->type == CONF_WORD)
@@ -218,14 +282,17 @@ void conf_defaults(struct conf *conf)
 {
     memset(conf, 0, sizeof(*conf));
     for (uint32_t i = 0; i < conf_opts_n; i++) {
-        int err = opt_set(conf, &conf_opts[i], conf_opts[i].fallback, NULL);
+        int err = opt_set(conf, &conf_opts[i], conf_opts[i].fallback, false, NULL);
         assert(err == 0); // the table's own mistake
         (void)err;
     }
 }
 
+// assign sets a key.
+//
+// seen: bit i: conf_opts[i] was set before by the same text; grows.
 static int assign(struct conf *conf, const char *section, const char *key, const char *value,
-                  const struct conf_opt **ret_opt, struct fault *fault)
+                  uint64_t *seen, struct fault *fault)
 {
     const struct conf_opt *opt = opt_find(section, key);
     if (!opt && section[0] == '\0')
@@ -235,8 +302,13 @@ static int assign(struct conf *conf, const char *section, const char *key, const
     if (!opt)
         return fault_set(fault, EINVAL, "unknown key %.60s in [%s]; expertd --help lists them all",
                          key, section);
-    *ret_opt = opt;
-    return opt_set(conf, opt, value, fault);
+    uint64_t bit = 1ull << (opt - conf_opts);
+    bool again = *seen & bit;
+    *seen |= bit;
+    int err = opt_set(conf, opt, value, again, fault);
+    if (err == 0 && again && opt->type != CONF_LIST)
+        err = fault_set(fault, EINVAL, "[%s] %s is set a second time", section, key);
+    return err;
 }
 
 // What inih's callbacks need to know.
@@ -291,14 +363,7 @@ static int parse_value(void *user, const char *section, const char *key, const c
 {
     struct parse *p = user;
     struct fault fault = {0};
-    const struct conf_opt *opt;
-    int err = assign(p->conf, section, key, value ? value : "", &opt, &fault);
-    if (err == 0) {
-        uint64_t bit = 1ull << (opt - conf_opts);
-        if (p->seen & bit)
-            err = fault_set(&fault, EINVAL, "[%s] %s is set a second time", section, key);
-        p->seen |= bit;
-    }
+    int err = assign(p->conf, section, key, value ? value : "", &p->seen, &fault);
     if (err != 0)
         parse_fault(p, &fault);
     return err == 0;
@@ -371,8 +436,8 @@ int conf_set(struct conf *conf, const char *assignment, struct fault *fault)
 
     snprintf(section, sizeof(section), "%.*s", (int)(dot - assignment), assignment);
     snprintf(key, sizeof(key), "%.*s", (int)(equals - dot - 1), dot + 1);
-    const struct conf_opt *opt;
-    int err = assign(conf, section, key, equals + 1, &opt, fault);
+    uint64_t seen = 0; // it stands for itself: a list is replaced
+    int err = assign(conf, section, key, equals + 1, &seen, fault);
     if (err != 0)
         fault_prefix(fault, "--set");
     return err;
@@ -385,6 +450,16 @@ int conf_check(const struct conf *conf, struct fault *fault)
                          "no model: set [model] path in the configuration, or give --model DIR");
     if (conf->listen_socket[0] == '\0' && conf->listen_loopback[0] == '\0')
         return fault_set(fault, EINVAL, "nothing to listen on: set [listen] socket or loopback");
+    if (conf->drives_pack[0] && conf->drives_shards[0])
+        return fault_set(
+            fault, EINVAL,
+            "[drives] pack and shards: experts come from one or the other; remove one");
+    if (conf->drives_read_size % DISK_ALIGN != 0 ||
+        (conf->drives_read_size > 0 && conf->drives_read_size < READ_SIZE_MIN))
+        return fault_set(
+            fault, EINVAL,
+            "[drives] read_size = %llu: must be 0, or at least %u and a multiple of %u",
+            (unsigned long long)conf->drives_read_size, READ_SIZE_MIN, DISK_ALIGN);
     return 0;
 }
 

@@ -7,12 +7,14 @@
 #include "base/fault.h"
 #include "base/log.h"
 #include "model/engine.h"
+#include "stream/stream.h"
 
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 
 #define CONF_TEXT_MAX 192u // bytes of a text value with its NUL; inih reads lines of up to 198
+#define CONF_LIST_MAX (STREAM_DIRS_MAX * CONF_TEXT_MAX) // bytes of a list with its NUL
 
 enum conf_template { // [model] template; conf_template_name has the words
     CONF_TEMPLATE_AUTO,
@@ -54,6 +56,20 @@ struct conf {
     uint32_t listen_socket_mode;
     char listen_loopback[CONF_TEXT_MAX];
 
+    uint32_t experts_place; // enum engine_experts
+    uint32_t experts_path;  // enum slots_path
+    struct conf_size experts_ram;
+    struct conf_size experts_vram;
+    uint32_t experts_verify;   // enum stream_verify
+    uint32_t experts_prefetch; // enum stream_prefetch
+
+    char drives_pack[CONF_LIST_MAX];
+    char drives_shards[CONF_LIST_MAX];
+    uint32_t drives_engine; // enum disk_engine
+    uint32_t drives_queue_depth;
+    uint64_t drives_read_size;
+    uint64_t drives_timeout;
+
     uint32_t limits_requests_max;
     uint32_t limits_sequences_max;
     uint32_t limits_kv_tokens_max;
@@ -74,6 +90,7 @@ struct conf {
 
 enum conf_type {
     CONF_TEXT,  // char[CONF_TEXT_MAX]
+    CONF_LIST,  // char[CONF_LIST_MAX]: texts with ',' between; a key on several lines adds up
     CONF_U32,   // a number, decimal
     CONF_MODE,  // uint32_t, octal file mode
     CONF_SIZE,  // struct conf_size: bytes with K M G T, or N%
@@ -87,7 +104,7 @@ struct conf_opt {
     const char *section, *key;
     enum conf_type type;
     uint32_t offset;          // in struct conf
-    uint64_t min, max;        // of the number; of text: max is its length
+    uint64_t min, max;        // of the number; of text: max is its length, of a list its texts
     const char *fallback;     // the default, as the file writes it
     const char *unit;         // for people; "" where the words or the help say it
     const char *const *words; // CONF_WORD
@@ -124,6 +141,12 @@ int conf_check(const struct conf *conf, struct fault *fault);
 // Returns how many rows changed.
 uint32_t conf_reload(struct conf *conf, const struct conf *fresh,
                      void (*told)(const struct conf_opt *opt));
+
+// conf_list_split cuts a list where it stands.
+//
+// list: [CONF_LIST_MAX] as the table's rows have it; its commas become NULs.
+// ret: the texts, which point into it.  Returns how many, at most max.
+uint32_t conf_list_split(char *list, const char **ret, uint32_t max);
 
 void conf_print_file(FILE *out); // the commented default file, etc/expertd.conf
 void conf_print_help(FILE *out); // for --help

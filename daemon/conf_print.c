@@ -45,6 +45,10 @@ static void range_text(const struct conf_opt *opt, char *out, size_t out_bytes)
     switch (opt->type) {
     case CONF_TEXT:
         break;
+    case CONF_LIST:
+        snprintf(out, out_bytes, "up to %llu %s, commas between, or one a line",
+                 (unsigned long long)opt->max, opt->unit);
+        break;
     case CONF_WORD:
         for (uint32_t i = 0; i < opt->words_n && used < out_bytes; i++)
             used += (size_t)snprintf(out + used, out_bytes - used, "%s%s", i > 0 ? " | " : "",

@@ -14,7 +14,7 @@ const char *const conf_template_name[CONF_TEMPLATE_COUNT] = {
     [CONF_TEMPLATE_DISTILL] = "distill", [CONF_TEMPLATE_KIMI_K2] = "kimi-k2",
 };
 
-// A second spelling of numerics_name, engine_loads_name and kv_type_name, because a table needs
+// A second spelling of numerics_name, engine_loads_name and the like, because a table needs
 // constants; a test compares them.
 static const char *const numerics_words[NUMERICS_COUNT] = {
     [NUMERICS_FP8_WEIGHTS] = "fp8-weights",
@@ -24,6 +24,31 @@ static const char *const loads_words[ENGINE_LOADS_COUNT] = {
     [ENGINE_LOADS_AUTO] = "auto",
     [ENGINE_LOADS_TEXEL] = "texel",
     [ENGINE_LOADS_ADDRESS] = "address",
+};
+static const char *const place_words[] = {
+    [ENGINE_EXPERTS_AUTO] = "auto",
+    [ENGINE_EXPERTS_RESIDENT] = "resident",
+    [ENGINE_EXPERTS_SLOTS] = "slots",
+};
+static const char *const path_words[SLOTS_PATH_COUNT] = {
+    [SLOTS_PATH_AUTO] = "auto",
+    [SLOTS_PATH_IMPORT] = "import",
+    [SLOTS_PATH_STAGING] = "staging",
+};
+static const char *const verify_words[STREAM_VERIFY_COUNT] = {
+    [STREAM_VERIFY_FIRST] = "first",
+    [STREAM_VERIFY_ALWAYS] = "always",
+    [STREAM_VERIFY_OFF] = "off",
+};
+static const char *const prefetch_words[STREAM_PREFETCH_COUNT] = {
+    [STREAM_PREFETCH_AUTO] = "auto",
+    [STREAM_PREFETCH_ON] = "on",
+    [STREAM_PREFETCH_OFF] = "off",
+};
+static const char *const engine_words[DISK_ENGINE_COUNT] = {
+    [DISK_ENGINE_AUTO] = "auto",
+    [DISK_ENGINE_IO_URING] = "io_uring",
+    [DISK_ENGINE_PREAD] = "pread",
 };
 static const char *const kv_words[KV_TYPE_COUNT] = {[KV_F16] = "f16", [KV_F32] = "f32"};
 static const char *const mtp_words[CONF_MTP_COUNT] = {
@@ -52,6 +77,12 @@ static const char *const requests_words[CONF_REQUESTS_COUNT] = {
 #define TEXT(field, section, key, max, fallback, help)                                             \
     ROW(field, section, key, CONF_TEXT, 0, (max) + FIELD_IS(field, char *), fallback, "", NULL, 0, \
         RESTART, help)
+#define DIRS(field, section, key, help)                                                            \
+    ROW(field, section, key, CONF_LIST, 0, STREAM_DIRS_MAX + FIELD_IS(field, char *), "",          \
+        "directories", NULL, 0, RESTART, help)
+#define SIZE(field, section, key, help)                                                            \
+    ROW(field, section, key, CONF_SIZE, 0, (64ull << 40) + FIELD_IS(field, struct conf_size), "0", \
+        "bytes or %", NULL, 0, RESTART, help)
 #define NUMBER(field, section, key, min, max, fallback, unit, help)                                \
     ROW(field, section, key, CONF_U32, min, (max) + FIELD_IS(field, uint32_t), fallback, unit,     \
         NULL, 0, RESTART, help)
@@ -91,8 +122,7 @@ const struct conf_opt conf_opts[] = {
 
     TEXT(device_select, "device", "select", 100, "auto",
         "Vulkan device: auto, an index, a UUID, or part of its name."),
-    ROW(device_memory, "device", "memory", CONF_SIZE, 0, (1ull << 46) + FIELD_IS(device_memory, struct conf_size),
-        "0", "bytes or %", NULL, 0, RESTART,
+    SIZE(device_memory, "device", "memory",
         "Device memory that may be taken, in bytes or in percent of what the device has. 0: all that it reports."),
     WORD(device_loads, "device", "loads", loads_words, "auto", RESTART,
         "How kernels read weights: texel suits drivers that compute on the CPU, address real GPUs. "
@@ -100,6 +130,40 @@ const struct conf_opt conf_opts[] = {
     TEXT(device_pipeline_cache, "device", "pipeline_cache", CONF_TEXT_MAX - 1, "auto",
         "File that keeps compiled shaders for the next start. auto: in $CACHE_DIRECTORY, "
         "$XDG_CACHE_HOME/expertd or ~/.cache/expertd; off: none."),
+
+    WORD(experts_place, "experts", "place", place_words, "auto", RESTART,
+        "Where routed experts are: resident keeps all of them in memory, slots reads them from drives "
+        "as the router selects them. auto: resident if they fit."),
+    SIZE(experts_ram, "experts", "ram",
+        "Memory for slots, in bytes or in percent of the machine's memory. 0: what is free after "
+        "dense weights and KV."),
+    SIZE(experts_vram, "experts", "vram",
+        "Memory for slots on a device that has its own, in bytes or in percent of it; what it "
+        "evicts stays in ram. 0: what is free."),
+    WORD(experts_path, "experts", "path", path_words, "auto", RESTART,
+        "How experts reach kernels: import lets kernels read the memory that drives filled, staging "
+        "copies it into the device's own. auto: import where the device shares the host's memory."),
+    WORD(experts_verify, "experts", "verify", verify_words, "first", RESTART,
+        "Checksums of experts are compared: first, when an expert is read for the first time; "
+        "always; off, never."),
+    WORD(experts_prefetch, "experts", "prefetch", prefetch_words, "auto", RESTART,
+        "Read ahead what the next layer will probably want while drives have nothing else to do. "
+        "auto: as long as it is right often enough."),
+
+    DIRS(drives_pack, "drives", "pack",
+        "Pack made by expertctl pack, or copies of it on several drives; experts are read from "
+        "there, not from the checkpoint's shards."),
+    DIRS(drives_shards, "drives", "shards",
+        "Further directories with copies of the checkpoint's shards, or of some of them, on other "
+        "drives: their bandwidth adds up."),
+    WORD(drives_engine, "drives", "engine", engine_words, "auto", RESTART,
+        "How drives are read. auto: io_uring, or pread with a warning where that is forbidden."),
+    NUMBER(drives_queue_depth, "drives", "queue_depth", 0, 512, "0", "reads",
+        "Reads in flight on each drive. 0: measured at start."),
+    BYTES(drives_read_size, "drives", "read_size", 0, 16ull << 20, "0", RESTART,
+        "Bytes of one read, a multiple of 4K and at least 64K. 0: measured at start."),
+    TIME(drives_timeout, "drives", "timeout", SECOND / 100, 3600 * SECOND, "30s", RESTART,
+        "A read that takes longer has failed; it is tried again, on another copy first."),
 
     TEXT(listen_socket, "listen", "socket", 107, "/run/expertd/api.sock",
         "Unix socket that answers HTTP. Empty: none."),

@@ -53,8 +53,72 @@ static void test_values(void)
     CHECK(conf.listen_socket_mode == 0600 && conf.listen_loopback[0] == '\0');
     CHECK(conf.log_level == LOG_LEVEL_DEBUG);
 
+    CHECK(conf.experts_place == ENGINE_EXPERTS_AUTO && conf.experts_path == SLOTS_PATH_AUTO);
+    CHECK(conf.experts_ram.bytes == 0 && conf.experts_vram.percent == 0);
+    CHECK(conf.experts_verify == STREAM_VERIFY_FIRST);
+    CHECK(conf.experts_prefetch == STREAM_PREFETCH_AUTO);
+    CHECK(conf.drives_engine == DISK_ENGINE_AUTO && conf.drives_timeout == 30000000);
+    CHECK(conf.drives_queue_depth == 0 && conf.drives_read_size == 0);
+    CHECK(conf.drives_pack[0] == '\0' && conf.drives_shards[0] == '\0');
+
+    conf = conf_of("[experts]\nplace = slots\npath = staging\nram = 60%\nvram = 20G\n"
+                   "verify = always\nprefetch = off\n[drives]\nengine = pread\n"
+                   "queue_depth = 48\nread_size = 2M\ntimeout = 1500ms\n");
+    CHECK(conf.experts_place == ENGINE_EXPERTS_SLOTS && conf.experts_path == SLOTS_PATH_STAGING);
+    CHECK(conf.experts_ram.percent == 60 && conf.experts_vram.bytes == 20ull << 30);
+    CHECK(conf.experts_verify == STREAM_VERIFY_ALWAYS);
+    CHECK(conf.experts_prefetch == STREAM_PREFETCH_OFF);
+    CHECK(conf.drives_engine == DISK_ENGINE_PREAD && conf.drives_queue_depth == 48);
+    CHECK(conf.drives_read_size == 2u << 20 && conf.drives_timeout == 1500000);
+
     conf = conf_of("[device]\nmemory = 24G\n");
     CHECK(conf.device_memory.bytes == 24ull << 30);
+}
+
+static void check_list(char *list, uint32_t n, const char *const *want)
+{
+    const char *got[STREAM_DIRS_MAX];
+    CHECK(conf_list_split(list, got, STREAM_DIRS_MAX) == n);
+    for (uint32_t i = 0; i < n; i++)
+        CHECK(strcmp(got[i], want[i]) == 0);
+}
+
+static void test_lists(void)
+{
+    struct conf conf = conf_of("[drives]\nshards =\n");
+    check_list(conf.drives_shards, 0, NULL);
+    conf = conf_of("[drives]\nshards = /a b/c\n");
+    check_list(conf.drives_shards, 1, (const char *const[]){"/a b/c"});
+    // Commas, blanks and empty texts; a key again and a line that goes on add up.
+    conf = conf_of("[drives]\nshards = /a ,, /b b,\nshards = /c\n  /d, /e\npack = /p\n");
+    check_list(conf.drives_shards, 5, (const char *const[]){"/a", "/b b", "/c", "/d", "/e"});
+    check_list(conf.drives_pack, 1, (const char *const[]){"/p"});
+
+    // What is set later, here by --set, replaces the list.
+    struct fault fault;
+    conf = conf_of("[drives]\nshards = /a\nshards = /b\n");
+    CHECK(conf_set(&conf, "drives.shards=/c,/d", &fault) == 0);
+    check_list(conf.drives_shards, 2, (const char *const[]){"/c", "/d"});
+    CHECK(conf_set(&conf, "drives.shards=", &fault) == 0);
+    CHECK(conf.drives_shards[0] == '\0');
+
+    // As many and as long as there may be.
+    char text[STREAM_DIRS_MAX * 200] = "[drives]\n";
+    size_t used = strlen(text);
+    for (uint32_t i = 0; i < STREAM_DIRS_MAX; i++)
+        used += (size_t)snprintf(text + used, sizeof(text) - used, "pack = %0180u\n", i);
+    conf = conf_of(text);
+    const char *got[STREAM_DIRS_MAX];
+    CHECK(conf_list_split(conf.drives_pack, got, STREAM_DIRS_MAX) == STREAM_DIRS_MAX);
+    CHECK(strlen(got[STREAM_DIRS_MAX - 1]) == 180);
+    check_refused("[drives]\npack = 1,2,3,4,5,6,7,8\npack = 9\n",
+                  "test:3: [drives] pack: more than 8 directories");
+    check_refused("[drives]\npack = a\tb\n", "control character");
+    char longest[2 * CONF_LIST_MAX];
+    snprintf(longest, sizeof(longest), "drives.pack=%0*u", (int)CONF_LIST_MAX - 1, 1);
+    CHECK(conf_set(&conf, longest, &fault) == 0);
+    snprintf(longest, sizeof(longest), "drives.pack=%0*u", (int)CONF_LIST_MAX, 1);
+    CHECK(conf_set(&conf, longest, &fault) == -EINVAL && strstr(fault.text, "longer than 1535"));
 }
 
 static void test_mistakes(void)
@@ -83,6 +147,18 @@ static void test_mistakes(void)
     check_refused("[model]\nkv_type = f64\n", "must be one of f16, f32");
     check_refused("[model]\nmtp = on\nmtp = off\n", "test:3: [model] mtp is set a second time");
     check_refused("[model]\nmtp = on\n  off\n", "test:3: [model] mtp is set a second time");
+    check_refused("[experts]\nplace = disk\n", "must be one of auto, resident, slots");
+    check_refused("[experts]\npath = copy\n", "must be one of auto, import, staging");
+    check_refused("[experts]\nram = much\n", "must be a size");
+    check_refused("[experts]\nram = 0%\n", "must be a size");
+    check_refused("[experts]\nvram = 65T\n", "must be 0 to 70368744177664");
+    check_refused("[experts]\nverify = on\n", "must be one of first, always, off");
+    check_refused("[experts]\nprefetch = yes\n", "must be one of auto, on, off");
+    check_refused("[drives]\nengine = uring\n", "must be one of auto, io_uring, pread");
+    check_refused("[drives]\nqueue_depth = 513\n", "must be 0 to 512");
+    check_refused("[drives]\nread_size = 17M\n", "must be 0 to 16777216");
+    check_refused("[drives]\ntimeout = 1ms\n", "must be 10ms to 60min");
+    check_refused("[drives]\ntimeout = 2min\ntimeout = 1min\n", "timeout is set a second time");
     check_refused("[a]\n[b\n[model]\nmtp = 1\n", "test:2: neither"); // the first mistake counts
 
     char text[400];
@@ -129,6 +205,17 @@ static void test_check(void)
     CHECK(conf_check(&conf, &fault) == 0);
     conf = conf_of("[model]\npath = x\n[listen]\nsocket =\n");
     CHECK(conf_check(&conf, &fault) == -EINVAL);
+    conf = conf_of("[model]\npath = x\n[drives]\npack = /a\nshards = /b\n");
+    CHECK(conf_check(&conf, &fault) == -EINVAL && strstr(fault.text, "pack and shards"));
+    static const char *const sizes[] = {"32K", "65537", "1000000", "1"};
+    for (uint32_t i = 0; i < ARRAY_LEN(sizes); i++) {
+        char text[100];
+        snprintf(text, sizeof(text), "[model]\npath = x\n[drives]\nread_size = %s\n", sizes[i]);
+        conf = conf_of(text);
+        CHECK(conf_check(&conf, &fault) == -EINVAL && strstr(fault.text, "read_size"));
+    }
+    conf = conf_of("[model]\npath = x\n[drives]\nread_size = 64K\n");
+    CHECK(conf_check(&conf, &fault) == 0);
 }
 
 static uint32_t told_n;
@@ -211,6 +298,7 @@ int main(int argc, char **argv)
 {
     CHECK(argc == 2); // the source directory
     test_values();
+    test_lists();
     test_mistakes();
     test_set();
     test_check();
