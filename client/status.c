@@ -50,6 +50,67 @@ static double status_number(const char *text, const char *name, const char *labe
     return isnan(value) ? 0 : value;
 }
 
+// status_failing names the drives that fail, one a line.
+static void status_failing(const struct client *client, const char *text)
+{
+    static const char failing[] = "expertd_drive_failing", drive[] = "drive=\"";
+    const char *name, *labels;
+    size_t name_len, labels_len;
+    double value;
+
+    while (metrics_next(&text, &name, &name_len, &labels, &labels_len, &value)) {
+        if (name_len != strlen(failing) || memcmp(name, failing, name_len) != 0 || value == 0)
+            continue;
+        if (!labels || labels_len <= strlen(drive) || memcmp(labels, drive, strlen(drive)) != 0)
+            continue;
+        char line[256]; // without the quotes
+        snprintf(line, sizeof(line), "%.*s", (int)(labels_len - strlen(drive) - 1),
+                 labels + strlen(drive));
+        status_line(client, "failing", line);
+    }
+}
+
+// status_experts: what drives and slots do, where experts are not resident.
+static void status_experts(const struct client *client, const char *text)
+{
+    char line[256];
+    double slots = status_number(text, "expertd_expert_slot", NULL);
+    double hits = status_number(text, "expertd_expert_hit", NULL);
+    double wanted = hits + status_number(text, "expertd_expert_miss", NULL);
+    double useful = status_number(text, "expertd_expert_read_bytes", NULL);
+    double drives = status_number(text, "expertd_expert_drive_bytes", NULL);
+    double rate = status_number(text, "expertd_drive_bytes_second", NULL);
+    double best = status_number(text, "expertd_drive_best_bytes_second", NULL);
+    double stall_us = status_number(text, "expertd_expert_stall_us", NULL);
+    double steps_us = 1e6 * status_number(text, "expertd_step_seconds_sum", NULL);
+    double foretold = status_number(text, "expertd_expert_predicted", NULL);
+    double ahead = status_number(text, "expertd_expert_predicted_read", NULL);
+
+    if (slots == 0)
+        return;
+    snprintf(line, sizeof(line), "%.0f wanted, %.1f %% found in slots; %.0f of %.0f slots used",
+             wanted, wanted > 0 ? 100 * hits / wanted : 0,
+             status_number(text, "expertd_expert_slot_used", NULL), slots);
+    status_line(client, "experts", line);
+    snprintf(line, sizeof(line),
+             "%.2f GB/s, %.0f %% of their best; %.2f GB read, %.1f %% more than used", rate / 1e9,
+             best > 0 ? 100 * rate / best : 0, drives / 1e9,
+             useful > 0 ? 100 * (drives / useful - 1) : 0);
+    status_line(client, "drives", line);
+    snprintf(line, sizeof(line), "%.2f s of waiting for drives, %.1f %% of the steps' time",
+             stall_us / 1e6, steps_us > 0 ? 100 * stall_us / steps_us : 0);
+    status_line(client, "stalls", line);
+    if (foretold > 0) {
+        snprintf(
+            line, sizeof(line), "%.1f %% foretold rightly; %.0f read, %.1f %% of them used",
+            100 * status_number(text, "expertd_expert_predicted_right", NULL) / foretold, ahead,
+            ahead > 0 ? 100 * status_number(text, "expertd_expert_predicted_used", NULL) / ahead
+                      : 0);
+        status_line(client, "read ahead", line);
+    }
+    status_failing(client, text);
+}
+
 static void status_metrics(const struct client *client, const char *text)
 {
     char line[256];
@@ -83,6 +144,7 @@ static void status_metrics(const struct client *client, const char *text)
                  step_us / steps / 1e3, 100 * host_us / step_us);
         status_line(client, "steps", line);
     }
+    status_experts(client, text);
     snprintf(line, sizeof(line), "%.0f tokens free",
              status_number(text, "expertd_kv_token_free", NULL));
     status_line(client, "KV memory", line);

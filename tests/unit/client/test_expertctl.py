@@ -16,6 +16,26 @@ import time
 
 REASONING = ["First, ", "66 - 57", " is 9.\n", "\x1b[31mThen 1.\n"]
 CONTENT = ["The", " answer", " is", " 1", "."]
+STREAMED = b"""expertd_step_seconds_sum 20
+expertd_expert_hit 830
+expertd_expert_miss 170
+expertd_expert_slot 256
+expertd_expert_slot_used 200
+expertd_expert_read_bytes 1000000000
+expertd_expert_drive_bytes 1020000000
+expertd_expert_stall_us{cause="first"} 1000000
+expertd_expert_stall_us{cause="last"} 3000000
+expertd_expert_predicted 100
+expertd_expert_predicted_right 60
+expertd_expert_predicted_read 50
+expertd_expert_predicted_used 20
+expertd_drive_bytes_second{drive="/a"} 3000000000
+expertd_drive_bytes_second{drive="/b"} 1500000000
+expertd_drive_best_bytes_second{drive="/a"} 3000000000
+expertd_drive_best_bytes_second{drive="/b"} 2000000000
+expertd_drive_failing{drive="/a"} 0
+expertd_drive_failing{drive="/b c"} 1
+"""
 PATIENCE_S = 30  # for something to appear; a sanitized build on a busy machine is slow
 
 
@@ -43,10 +63,13 @@ class Handler(http.server.BaseHTTPRequestHandler):
             self.send_json(200, {"data": [{"id": "demo", "meta": {"n_ctx": 4096}}]})
         elif self.path == "/health":
             status = self.server.health
-            self.send_json(200 if status == "ok" else 503, {"status": status, "model": "demo"})
+            self.send_json(503 if status == "loading" else 200,
+                           {"status": status, "model": "demo",
+                            **({"detail": "failing: /b"} if status == "degraded" else {})})
         else:
             self.send(200, "text/plain", b"expertd_step 10\nexpertd_step_host_us 100\n"
-                                         b"expertd_step_wait_us 9900\nexpertd_generated_token 5\n")
+                                         b"expertd_step_wait_us 9900\nexpertd_generated_token 5\n"
+                      + (STREAMED if self.server.health == "degraded" else b""))
 
     def do_POST(self):
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
@@ -146,6 +169,17 @@ class Test:
         assert done.returncode == 0 and "10 of 1.00 ms each, 1.0 %" in done.stdout, done.stdout
         status = json.loads(self.run("status", "--json").stdout)
         assert status["health"]["status"] == "ok" and status["metrics"]["expertd_step"] == 10
+        assert "slots" not in done.stdout, done.stdout
+        self.server.health = "degraded"
+        done = self.run("status")
+        assert done.returncode == 0, done
+        for line in ("status       degraded", "because      failing: /b",
+                     "experts      1000 wanted, 83.0 % found in slots; 200 of 256 slots used",
+                     "drives       4.50 GB/s, 90 % of their best; 1.02 GB read, 2.0 % more than used",
+                     "stalls       4.00 s of waiting for drives, 20.0 % of the steps' time",
+                     "read ahead   60.0 % foretold rightly; 50 read, 40.0 % of them used",
+                     "failing      /b c"):
+            assert line in done.stdout.split("\n"), (line, done.stdout)
         self.server.health = "loading"
         done = self.run("status")
         assert done.returncode == 1 and "loading" in done.stdout
