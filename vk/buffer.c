@@ -65,35 +65,75 @@ static int buffer_zero(struct vk_buffer *buf, struct fault *fault)
     return err;
 }
 
-static int buffer_allocate(struct vk_buffer *buf, enum vk_memory use, struct fault *fault)
+// Memory of one of the allowed types for the buffer, bound to it; host: it is imported, not NULL.
+static int buffer_bind(struct vk_buffer *buf, enum vk_memory use, uint64_t bytes, uint32_t allowed,
+                       void *host, uint32_t *ret_type, struct fault *fault)
 {
     int err = 0;
     struct vk_device *dev = buf->dev;
-    VkMemoryRequirements needs;
-    vkGetBufferMemoryRequirements(dev->handle, buf->handle, &needs);
-    uint32_t type;
-    err = memory_type_find(dev, needs.memoryTypeBits, use, &type);
-    if (err)
+    if (memory_type_find(dev, allowed, use, ret_type))
         return fault_set(fault, ENOTSUP, "the Vulkan device has no memory type for this use");
     if (dev->allocations >= dev->limits.allocations_max)
         return fault_set(fault, ENOMEM, "the Vulkan device allows %u allocations, all are used",
                          dev->limits.allocations_max);
 
+    VkImportMemoryHostPointerInfoEXT import = {
+        .sType = VK_STRUCTURE_TYPE_IMPORT_MEMORY_HOST_POINTER_INFO_EXT,
+        .handleType = VK_EXTERNAL_MEMORY_HANDLE_TYPE_HOST_ALLOCATION_BIT_EXT,
+        .pHostPointer = host};
     VkMemoryAllocateFlagsInfo flags = {.sType = VK_STRUCTURE_TYPE_MEMORY_ALLOCATE_FLAGS_INFO,
+                                       .pNext = host ? &import : NULL,
                                        .flags = VK_MEMORY_ALLOCATE_DEVICE_ADDRESS_BIT};
     VK_TRY(vkAllocateMemory(dev->handle,
                             &(VkMemoryAllocateInfo){.sType = VK_STRUCTURE_TYPE_MEMORY_ALLOCATE_INFO,
                                                     .pNext = &flags,
-                                                    .allocationSize = needs.size,
-                                                    .memoryTypeIndex = type},
+                                                    .allocationSize = bytes,
+                                                    .memoryTypeIndex = *ret_type},
                             NULL, &buf->memory));
     dev->allocations++;
     VK_TRY(vkBindBufferMemory(dev->handle, buf->handle, buf->memory, 0));
+    buf->address = vkGetBufferDeviceAddress(
+        dev->handle,
+        &(VkBufferDeviceAddressInfo){.sType = VK_STRUCTURE_TYPE_BUFFER_DEVICE_ADDRESS_INFO,
+                                     .buffer = buf->handle});
+    return 0;
+fail:
+    return err;
+}
+
+static int buffer_allocate(struct vk_buffer *buf, enum vk_memory use, struct fault *fault)
+{
+    struct vk_device *dev = buf->dev;
+    VkMemoryRequirements needs;
+    uint32_t type;
+    vkGetBufferMemoryRequirements(dev->handle, buf->handle, &needs);
+    int err = buffer_bind(buf, use, needs.size, needs.memoryTypeBits, NULL, &type, fault);
+    if (err)
+        return err;
     VkMemoryPropertyFlags properties = dev->memory.memoryTypes[type].propertyFlags;
     if ((properties & VK_MEMORY_PROPERTY_HOST_VISIBLE_BIT) &&
         (properties & VK_MEMORY_PROPERTY_HOST_COHERENT_BIT))
         VK_TRY(vkMapMemory(dev->handle, buf->memory, 0, VK_WHOLE_SIZE, 0, &buf->map));
     return 0;
+fail:
+    return err;
+}
+
+static int buffer_handle_make(struct vk_buffer *buf, const void *next, const char *name,
+                              struct fault *fault)
+{
+    int err = 0;
+    VK_TRY(vkCreateBuffer(buf->dev->handle,
+                          &(VkBufferCreateInfo){.sType = VK_STRUCTURE_TYPE_BUFFER_CREATE_INFO,
+                                                .pNext = next,
+                                                .size = buf->bytes,
+                                                .usage = VK_BUFFER_USAGE_STORAGE_BUFFER_BIT |
+                                                         VK_BUFFER_USAGE_UNIFORM_TEXEL_BUFFER_BIT |
+                                                         VK_BUFFER_USAGE_SHADER_DEVICE_ADDRESS_BIT |
+                                                         VK_BUFFER_USAGE_TRANSFER_SRC_BIT |
+                                                         VK_BUFFER_USAGE_TRANSFER_DST_BIT},
+                          NULL, &buf->handle));
+    vk_name(buf->dev, VK_OBJECT_TYPE_BUFFER, (uint64_t)buf->handle, name);
 fail:
     return err;
 }
@@ -113,30 +153,75 @@ int vk_buffer_create(struct vk_device *dev, const struct vk_buffer_params *param
                         (unsigned long long)dev->limits.allocation_max);
         goto fail;
     }
-    VK_TRY(vkCreateBuffer(dev->handle,
-                          &(VkBufferCreateInfo){.sType = VK_STRUCTURE_TYPE_BUFFER_CREATE_INFO,
-                                                .size = buf->bytes,
-                                                .usage = VK_BUFFER_USAGE_STORAGE_BUFFER_BIT |
-                                                         VK_BUFFER_USAGE_UNIFORM_TEXEL_BUFFER_BIT |
-                                                         VK_BUFFER_USAGE_SHADER_DEVICE_ADDRESS_BIT |
-                                                         VK_BUFFER_USAGE_TRANSFER_SRC_BIT |
-                                                         VK_BUFFER_USAGE_TRANSFER_DST_BIT},
-                          NULL, &buf->handle));
-    vk_name(dev, VK_OBJECT_TYPE_BUFFER, (uint64_t)buf->handle, params->name);
-    err = buffer_allocate(buf, params->memory, fault);
-    if (err)
-        goto fail;
-    buf->address = vkGetBufferDeviceAddress(
-        dev->handle,
-        &(VkBufferDeviceAddressInfo){.sType = VK_STRUCTURE_TYPE_BUFFER_DEVICE_ADDRESS_INFO,
-                                     .buffer = buf->handle});
-    err = buffer_zero(buf, fault);
+    err = buffer_handle_make(buf, NULL, params->name, fault);
+    if (!err)
+        err = buffer_allocate(buf, params->memory, fault);
+    if (!err)
+        err = buffer_zero(buf, fault);
     if (err)
         goto fail;
     *ret = buf;
     return 0;
 fail:
     fault_prefix(fault, "%s (%.1f MB)", params->name, (double)params->bytes / 1e6);
+    vk_buffer_destroy(&buf);
+    return err;
+}
+
+static int import_check(const struct vk_limits *limits, const void *host, uint64_t bytes,
+                        struct fault *fault)
+{
+    if (!limits->import_align)
+        return fault_set(fault, ENOTSUP, "the Vulkan device lacks %s",
+                         VK_EXT_EXTERNAL_MEMORY_HOST_EXTENSION_NAME);
+    if ((uintptr_t)host % limits->import_align || bytes % limits->import_align || bytes == 0)
+        return fault_set(fault, EINVAL, "host memory must be aligned to %llu bytes for an import",
+                         (unsigned long long)limits->import_align);
+    if (bytes > limits->allocation_max)
+        return fault_set(fault, E2BIG, "one allocation of this device holds at most %llu bytes",
+                         (unsigned long long)limits->allocation_max);
+    return 0;
+}
+
+int vk_buffer_import(struct vk_device *dev, void *host, uint64_t bytes, const char *name,
+                     struct vk_buffer **ret, struct fault *fault)
+{
+    VkExternalMemoryBufferCreateInfo external = {
+        .sType = VK_STRUCTURE_TYPE_EXTERNAL_MEMORY_BUFFER_CREATE_INFO,
+        .handleTypes = VK_EXTERNAL_MEMORY_HANDLE_TYPE_HOST_ALLOCATION_BIT_EXT};
+    VkMemoryHostPointerPropertiesEXT properties = {
+        .sType = VK_STRUCTURE_TYPE_MEMORY_HOST_POINTER_PROPERTIES_EXT};
+    VkMemoryRequirements needs;
+    uint32_t type;
+    struct vk_buffer *buf = calloc(1, sizeof(*buf));
+    if (!buf)
+        return fault_set(fault, ENOMEM, "out of memory");
+    buf->dev = dev;
+    buf->bytes = bytes;
+    buf->map = host;
+    int err = import_check(&dev->limits, host, bytes, fault);
+    if (err)
+        goto fail;
+    err = buffer_handle_make(buf, &external, name, fault);
+    if (err)
+        goto fail;
+    VK_TRY(dev->host_pointer_properties(
+        dev->handle, VK_EXTERNAL_MEMORY_HANDLE_TYPE_HOST_ALLOCATION_BIT_EXT, host, &properties));
+    vkGetBufferMemoryRequirements(dev->handle, buf->handle, &needs);
+    if (needs.size > bytes) {
+        err = fault_set(fault, ENOTSUP, "the Vulkan device wants %llu bytes behind the buffer",
+                        (unsigned long long)(needs.size - bytes));
+        goto fail;
+    }
+    // As for read-backs: the types that the host sees without flushing.
+    err = buffer_bind(buf, VK_MEMORY_READBACK, bytes,
+                      needs.memoryTypeBits & properties.memoryTypeBits, host, &type, fault);
+    if (err)
+        goto fail;
+    *ret = buf;
+    return 0;
+fail:
+    fault_prefix(fault, "%s (%.1f MB of host memory)", name, (double)bytes / 1e6);
     vk_buffer_destroy(&buf);
     return err;
 }

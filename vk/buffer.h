@@ -22,6 +22,19 @@ struct vk_buffer_params {
 // -ENOMEM if the device has no memory left, -E2BIG beyond the device's limits.
 int vk_buffer_create(struct vk_device *dev, const struct vk_buffer_params *params,
                      struct vk_buffer **ret, struct fault *fault);
+// vk_buffer_import makes a buffer over host memory (VK_EXT_external_memory_host): kernels read what
+// the host or a drive wrote there, without a copy.
+//
+// host, bytes: multiples of limits.import_align, bytes > 0.  Contents are left as they are.  The
+//              memory stays the caller's and must outlive the buffer.
+// name:        as in vk_buffer_params.
+//
+// vk_buffer_map returns host.  What is written before a vk_cmd_submit is seen by its kernels.
+// Errors: -ENOTSUP without the extension, -EINVAL misaligned, -E2BIG beyond the device's limits,
+// -ENOMEM.
+int vk_buffer_import(struct vk_device *dev, void *host, uint64_t bytes, const char *name,
+                     struct vk_buffer **ret, struct fault *fault);
+// vk_buffer_destroy: the device must not be using it.
 void vk_buffer_destroy(struct vk_buffer **buf);
 
 // vk_buffer_map returns the host address, or NULL if the memory cannot be mapped.

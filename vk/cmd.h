@@ -47,6 +47,10 @@ void vk_cmd_copy(struct vk_cmd *cmd, struct vk_buffer *dst, uint64_t dst_off, st
 // signalled.
 int vk_cmd_submit(struct vk_cmd *cmd, uint64_t *ret_value, struct fault *fault);
 
+// vk_reached returns at once: has the timeline reached value?  Errors count as reached, so that the
+// vk_wait that follows reports them.
+bool vk_reached(struct vk_device *dev, uint64_t value);
+
 // vk_wait waits until the timeline reaches value.  -ETIME after timeout_ns, -EIO if the device is
 // lost.
 int vk_wait(struct vk_device *dev, uint64_t value, uint64_t timeout_ns, struct fault *fault);

@@ -163,10 +163,11 @@ static void limits_memory(VkPhysicalDevice physical, struct vk_limits *limits)
                                        ? budget.heapBudget[i] - budget.heapUsage[i]
                                        : heap->size;
     }
+    limits->host_available = host_memory_kib("MemAvailable") << 10;
     // lavapipe reports a heap of 2 GiB whatever the machine has; its memory is the host's.
     if (limits->is_cpu) {
         limits->memory_bytes = host_memory_kib("MemTotal") << 10;
-        limits->memory_available = host_memory_kib("MemAvailable") << 10;
+        limits->memory_available = limits->host_available;
     }
 }
 
@@ -184,8 +185,12 @@ static void uuid_text(const uint8_t *uuid, char *ret)
 
 static void limits_read(VkPhysicalDevice physical, struct vk_limits *limits)
 {
+    bool has_import = has_extension(physical, VK_EXT_EXTERNAL_MEMORY_HOST_EXTENSION_NAME);
+    VkPhysicalDeviceExternalMemoryHostPropertiesEXT import = {
+        .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_EXTERNAL_MEMORY_HOST_PROPERTIES_EXT};
     VkPhysicalDeviceSubgroupProperties subgroup = {
-        .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SUBGROUP_PROPERTIES};
+        .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SUBGROUP_PROPERTIES,
+        .pNext = has_import ? &import : NULL};
     VkPhysicalDeviceMaintenance3Properties maintenance = {
         .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_MAINTENANCE_3_PROPERTIES, .pNext = &subgroup};
     VkPhysicalDeviceDriverProperties driver = {
@@ -209,6 +214,7 @@ static void limits_read(VkPhysicalDevice physical, struct vk_limits *limits)
         .texel_elements_max = p->limits.maxTexelBufferElements,
         .allocation_max = maintenance.maxMemoryAllocationSize,
         .allocations_max = p->limits.maxMemoryAllocationCount,
+        .import_align = import.minImportedHostPointerAlignment,
         .cooperative_matrix = has_extension(physical, "VK_KHR_cooperative_matrix"),
     };
     snprintf(limits->name, sizeof(limits->name), "%s", p->deviceName);
@@ -396,7 +402,8 @@ static int device_create(struct vk_device *dev, struct fault *fault)
     VkPhysicalDeviceFeatures2 f2 = {.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_FEATURES_2,
                                     .pNext = &f11,
                                     .features = {.shaderInt64 = VK_TRUE}};
-    static const char *const extensions[] = {VK_KHR_PUSH_DESCRIPTOR_EXTENSION_NAME};
+    static const char *const extensions[] = {VK_KHR_PUSH_DESCRIPTOR_EXTENSION_NAME,
+                                             VK_EXT_EXTERNAL_MEMORY_HOST_EXTENSION_NAME};
     VkDeviceQueueCreateInfo queue = {.sType = VK_STRUCTURE_TYPE_DEVICE_QUEUE_CREATE_INFO,
                                      .queueFamilyIndex = dev->queue_family,
                                      .queueCount = 1,
@@ -405,13 +412,16 @@ static int device_create(struct vk_device *dev, struct fault *fault)
                                .pNext = &f2,
                                .queueCreateInfoCount = 1,
                                .pQueueCreateInfos = &queue,
-                               .enabledExtensionCount = ARRAY_LEN(extensions),
+                               .enabledExtensionCount = dev->limits.import_align ? 2 : 1,
                                .ppEnabledExtensionNames = extensions};
     VK_TRY(vkCreateDevice(dev->physical, &info, NULL, &dev->handle));
     vkGetDeviceQueue(dev->handle, dev->queue_family, 0, &dev->queue);
     vkGetPhysicalDeviceMemoryProperties(dev->physical, &dev->memory);
     dev->push_descriptor_set = (PFN_vkCmdPushDescriptorSetKHR)(void (*)(void))vkGetDeviceProcAddr(
         dev->handle, "vkCmdPushDescriptorSetKHR");
+    if (dev->limits.import_align)
+        dev->host_pointer_properties = (PFN_vkGetMemoryHostPointerPropertiesEXT)(void (*)(
+            void))vkGetDeviceProcAddr(dev->handle, "vkGetMemoryHostPointerPropertiesEXT");
     if (dev->messenger)
         dev->set_name = (PFN_vkSetDebugUtilsObjectNameEXT)(void (*)(void))vkGetDeviceProcAddr(
             dev->handle, "vkSetDebugUtilsObjectNameEXT");

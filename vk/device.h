@@ -35,8 +35,10 @@ struct vk_limits {
     uint64_t texel_elements_max;
     uint64_t allocation_max; // bytes of one vkAllocateMemory
     uint32_t allocations_max;
+    uint64_t import_align;     // of host memory that kernels can read in place; 0: not available
     uint64_t memory_bytes;     // device-local heap the weights go to; host memory for CPU devices
     uint64_t memory_available; // what is free of it now (VK_EXT_memory_budget or /proc/meminfo)
+    uint64_t host_available;   // of the host's memory, for slots and staging
     enum vk_e4m3 e4m3;         // the fastest exact way: measured at open, all 256 codes
     bool cooperative_matrix;   // reported only
 };

@@ -54,7 +54,8 @@ struct vk_device {
     char *cache_path;
     uint32_t allocations;
     PFN_vkCmdPushDescriptorSetKHR push_descriptor_set;
-    PFN_vkSetDebugUtilsObjectNameEXT set_name; // NULL without validation
+    PFN_vkGetMemoryHostPointerPropertiesEXT host_pointer_properties; // NULL without imports
+    PFN_vkSetDebugUtilsObjectNameEXT set_name;                       // NULL without validation
     VkDescriptorSetLayout set_layout[KERNEL_COUNT];
     VkPipelineLayout layout[KERNEL_COUNT];
     VkShaderModule module[KERNEL_COUNT];

@@ -306,6 +306,12 @@ fail:
     return err;
 }
 
+bool vk_reached(struct vk_device *dev, uint64_t value)
+{
+    uint64_t now;
+    return vkGetSemaphoreCounterValue(dev->handle, dev->timeline, &now) < 0 || now >= value;
+}
+
 int vk_wait(struct vk_device *dev, uint64_t value, uint64_t timeout_ns, struct fault *fault)
 {
     VkResult result =

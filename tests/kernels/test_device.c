@@ -3,6 +3,7 @@
 #include "tests/kernels/ref.h"
 #include "tests/kernels/suites.h"
 
+#include <errno.h>
 #include <math.h>
 
 // The way by integers is exact on every device; the device chose another only if that is exact too.
@@ -80,8 +81,80 @@ static void peak_fma_test(struct rig *rig)
     words_free(&out);
 }
 
+// One peak_read over the first units of a buffer; its sum.
+static uint32_t xor_of(struct rig *rig, struct vk_buffer *buf, uint32_t units)
+{
+    uint64_t address[2] = {vk_buffer_address(buf)};
+    uint32_t words[4], sum;
+    memcpy(words, address, sizeof(words));
+    struct vk_buffer *table = rig_table(rig, words, 4);
+    struct words out = words_make(rig, 1);
+    rig_run(rig, &(struct dispatch){.kernel = KERNEL_PEAK_READ,
+                                    .binds = (struct vk_bind[]){{.buf = rig->texel ? buf : table},
+                                                                words_out(&out)},
+                                    .push = (uint32_t[4]){units},
+                                    .grid = {1, 1, 1}});
+    float *got = words_read(&out);
+    memcpy(&sum, got, 4);
+    free(got);
+    words_free(&out);
+    vk_buffer_destroy(&table);
+    return sum;
+}
+
+// What the host writes into its own memory, kernels read there, again and again.
+static void import_test(struct rig *rig)
+{
+    uint64_t align = vk_device_limits(rig->dev)->import_align, bytes = 2 * align;
+    struct vk_buffer *buf = NULL;
+    struct fault fault;
+    uint32_t *host = aligned_alloc(align ? align : 16, align ? bytes : 16);
+    CHECK(host);
+    if (!align) {
+        CHECK(vk_buffer_import(rig->dev, host, 16, "host", &buf, &fault) == -ENOTSUP);
+        free(host);
+        return;
+    }
+    CHECK(vk_buffer_import(rig->dev, host, bytes - 1, "host", &buf, &fault) == -EINVAL);
+    CHECK(vk_buffer_import(rig->dev, host, 0, "host", &buf, &fault) == -EINVAL);
+    CHECK(vk_buffer_import(rig->dev, host + 1, align, "host", &buf, &fault) == -EINVAL);
+    CHECK(!buf);
+    host[bytes / 4 - 1] = 77; // contents stay
+    CHECK(!vk_buffer_import(rig->dev, host, bytes, "host", &buf, &fault));
+    CHECK(vk_buffer_map(buf) == host);
+    CHECK(host[bytes / 4 - 1] == 77);
+    for (uint32_t round = 0; round < 3; round++) {
+        uint32_t units = (uint32_t)(bytes / 16) / (8 * rig->lanes) * (8 * rig->lanes), sum = 0;
+        for (uint32_t i = 0; i < bytes / 4; i++) {
+            host[i] = rig_below(rig, 0x7fffffff);
+            sum ^= i < units * 4 ? host[i] : 0;
+        }
+        CHECK(xor_of(rig, buf, units) == sum);
+    }
+    vk_buffer_destroy(&buf);
+    host[0] = 78; // still the caller's
+    free(host);
+}
+
+// A value that was submitted is reached at some time, one that was not, is not.
+static void reached_test(struct rig *rig)
+{
+    struct fault fault;
+    uint64_t value;
+    CHECK(!vk_cmd_begin(rig->cmd));
+    vk_cmd_barrier(rig->cmd);
+    CHECK(!vk_cmd_submit(rig->cmd, &value, &fault));
+    CHECK(!vk_reached(rig->dev, value + 1));
+    while (!vk_reached(rig->dev, value))
+        ;
+    CHECK(!vk_wait(rig->dev, value, 0, &fault));
+    CHECK(vk_wait(rig->dev, value + 1, 0, &fault) == -ETIME);
+}
+
 void test_device(struct rig *rig)
 {
+    import_test(rig);
+    reached_test(rig);
     selftest_test(rig);
     peak_read_test(rig);
     peak_fma_test(rig);
