@@ -4,6 +4,7 @@
 //
 // Bindings are declared by these macros so that a kernel reads the same on both paths:
 //   HEAP(b)            weight heap at binding b;  heap_load(base, i) reads 16 bytes at 16-byte unit i
+//   heap_load_words(base, i, shift)  the 16 bytes that start `shift` words behind unit i (ADDRESS only)
 //   HEAP_BASE(h)       what heap_load wants for heap number h
 //   ROWS4(b, name)     f32 buffer read as vec4;   LOAD4(name, i)
 #extension GL_EXT_control_flow_attributes : enable
@@ -27,6 +28,10 @@ layout(buffer_reference, std430, buffer_reference_align = 16) readonly buffer he
 {
     uvec4 v;
 };
+layout(buffer_reference, std430, buffer_reference_align = 4) readonly buffer heap_words_ref
+{
+    uint v[4];
+};
 #define HEAP(b)                                                                                    \
     layout(set = 0, binding = b) readonly buffer heap_table                                        \
     {                                                                                              \
@@ -35,6 +40,11 @@ layout(buffer_reference, std430, buffer_reference_align = 16) readonly buffer he
 #define HEAP_BASE(h) heap_address[h]
 #define heap_load(base, i) (heap_ref((base) + uint64_t(i) * 16ul).v)
 #define heap_t uint64_t
+uvec4 heap_load_words(heap_t base, uint i, uint shift)
+{
+    heap_words_ref words = heap_words_ref(base + uint64_t(i) * 16ul + uint64_t(shift) * 4ul);
+    return uvec4(words.v[0], words.v[1], words.v[2], words.v[3]);
+}
 #define ROWS4(b, name)                                                                             \
     layout(set = 0, binding = b) readonly buffer name##_block                                      \
     {                                                                                              \

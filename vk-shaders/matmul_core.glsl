@@ -13,6 +13,10 @@
 // ADDRESS (real GPUs: coalesced 16-byte loads along K):
 //   lane l of the subgroup takes chunks l, l + lanes, ...;  acc = fma(chunk, scale, acc);  subgroupAdd at the end.
 //
+// SHIFT: tensors of a checkpoint's file lie at any multiple of 4 bytes, and so do experts that kernels read
+// as a drive delivered them.  The columns are the same and are added up in the same order: same bits.  One more
+// 16-byte unit behind such a matrix is read, and thrown away, than behind an aligned one.
+//
 // K padding: matrix rows are padded with zeros to 16 columns, x rows with zeros to 16 floats.
 layout(local_size_x_id = 0) in; // one subgroup
 layout(constant_id = 1) const uint R = 16; // matrix rows of a tile; TEXEL: a multiple of the subgroup
@@ -21,6 +25,7 @@ layout(constant_id = 3) const uint DTYPE = 0;  // enum weight_dtype: 0 FP8, 1 BF
 layout(constant_id = 4) const uint DECODE = 0; // of FP8: enum vk_e4m3: 0 integers, 1 halves, 2 f32
 layout(constant_id = 5) const bool ROW_SCALE = false; // a tile may straddle two blocks of scales
 layout(constant_id = 6) const bool ACT_SCALE = false; // x holds E4M3 values, xs their scales
+layout(constant_id = 7) const uint SHIFT = 0; // words of 32 bits, 0..3: a matrix starts at w16 * 16 + SHIFT * 4
 
 #define FP8 (DTYPE == 0)
 #define HALF (DECODE == 1)
@@ -28,7 +33,7 @@ layout(constant_id = 6) const bool ACT_SCALE = false; // x holds E4M3 values, xs
 // One matrix in a heap; written by model/weights.c (struct weight_mat).
 struct mat {
     uint heap;
-    uint w16;   // first 16-byte unit
+    uint w16;   // first 16-byte unit; see SHIFT
     uint s4;    // first scale, in floats from the heap's start
     uint rows;  // N
     uint cols;  // K
@@ -64,6 +69,15 @@ vec4 decode(uint v)
                          bf16x2((v)[(at) + (i) / 2][((i) * 2 & 3) + 1]))                            \
                   : uintBitsToFloat((v)[(at) + (i)]))
 
+// The 16 bytes that start `shift` words into unit a; b is the unit behind it.
+uvec4 unit_shift(uint shift, uvec4 a, uvec4 b)
+{
+    return shift == 0   ? a
+           : shift == 1 ? uvec4(a.yzw, b.x)
+           : shift == 2 ? uvec4(a.zw, b.xy)
+                        : uvec4(a.w, b.xyz);
+}
+
 #ifdef TEXEL
 #extension GL_KHR_shader_subgroup_shuffle : enable
 const uint LANES = gl_WorkGroupSize.x;
@@ -94,17 +108,21 @@ uint tile_touch(mat mt, uint row0)
 }
 
 // Adds up acc[r][m] for TILE_ROW(row0, r) of mt and the x rows whose first vec4 is x4[m]; xs0[m] is the first
-// activation scale.  Rows beyond the matrix repeat its last row.
-#define MATMUL_TILE(mt, row0, x4, xs0, acc)                                                        \
+// activation scale.  Rows beyond the matrix repeat its last row.  shift: a constant, SHIFT or of its kind; the
+// lane keeps the last unit of its row, so that each is fetched once.
+#define MATMUL_TILE(mt, shift, row0, x4, xs0, acc)                                                 \
     {                                                                                              \
         const uint lane = gl_LocalInvocationID.x, chunks = (mt.cols + 15) >> 4;                    \
         const uint lane0 = mt.cols >> 31 & tile_touch(mt, row0); /* 0 */                           \
         uint at[G], xat[XF], s0[G];                                                                \
+        uvec4 kept[G];                                                                             \
         [[unroll]] for (uint g = 0; g < G; g++)                                                    \
         {                                                                                          \
             uint row = min(TILE_ROW(row0, g), mt.rows - 1);                                        \
             at[g] = mt.w16 + row * mt.k16;                                                         \
             s0[g] = mt.s4 + ((mt.srow0 + row) >> 7) * mt.scols;                                    \
+            if ((shift) != 0)                                                                      \
+                kept[g] = heap_load(0, at[g]++);                                                   \
         }                                                                                          \
         [[unroll]] for (uint f = 0; f < XF; f++)                                                   \
         {                                                                                          \
@@ -126,6 +144,15 @@ uint tile_touch(mat mt, uint row0)
                 [[unroll]] for (uint g = 0; g < G; g++)                                            \
                     [[unroll]] for (uint u = 0; u < S * UNITS; u++)                                \
                         q[g][u] = heap_load(0, at[g] + c * UNITS + u);                             \
+                if ((shift) != 0) {                                                                \
+                    [[unroll]] for (uint g = 0; g < G; g++)                                        \
+                        [[unroll]] for (uint u = 0; u < S * UNITS; u++)                            \
+                        {                                                                          \
+                            const uvec4 unit = q[g][u];                                            \
+                            q[g][u] = unit_shift(shift, kept[g], unit);                            \
+                            kept[g] = unit;                                                        \
+                        }                                                                          \
+                }                                                                                  \
                 [[unroll]] for (uint h = 0; h < S; h++)                                            \
                 {                                                                                  \
                     vec4 wv[G][4];                                                                 \
@@ -170,7 +197,7 @@ uint tile_touch(mat mt, uint row0)
 #define TILE_ROW(row0, r) ((row0) + (r))
 #define TILE_STORES subgroupElect()
 
-#define MATMUL_TILE(mt, row0, x4, xs0, acc)                                                        \
+#define MATMUL_TILE(mt, shift, row0, x4, xs0, acc)                                                 \
     {                                                                                              \
         heap_t base = HEAP_BASE(mt.heap);                                                          \
         uint chunks = (mt.cols + 15) >> 4;                                                         \
@@ -196,7 +223,10 @@ uint tile_touch(mat mt, uint row0)
                         heap_float(base, mt.s4 + ((mt.srow0 + row) >> 7) * mt.scols + (t >> 3));   \
                 uvec4 q[UNITS];                                                                    \
                 [[unroll]] for (uint u = 0; u < UNITS; u++)                                        \
-                    q[u] = heap_load(base, mt.w16 + row * mt.k16 + t * UNITS + u);                 \
+                    if ((shift) == 0)                                                              \
+                        q[u] = heap_load(base, mt.w16 + row * mt.k16 + t * UNITS + u);             \
+                    else                                                                           \
+                        q[u] = heap_load_words(base, mt.w16 + row * mt.k16 + t * UNITS + u, shift); \
                 vec4 wv[4];                                                                         \
                 [[unroll]] for (uint i = 0; i < 4; i++) wv[i] = CHUNK4(q, 0, i);                    \
                 [[unroll]] for (uint m = 0; m < M; m++)                                            \

@@ -6,6 +6,7 @@
 
 #define ERROR_SHARE 2e-6 // of the sum of magnitudes: 30 roundings of f32
 #define XROWS_MAX   11u
+#define SHIFT_MAX   3u // words: a unit is four
 
 struct tile {
     uint32_t rows, xrows;
@@ -121,12 +122,13 @@ static void case_expect(struct rig *rig, struct matmul_case *c)
             }
 }
 
-static void case_run(struct rig *rig, struct matmul_case *c, struct tile tile, uint32_t decode)
+static void case_run(struct rig *rig, struct matmul_case *c, struct tile tile, uint32_t decode,
+                     uint32_t shift)
 {
     const struct shape *shape = c->shape;
     uint32_t rows = shape->rows[0] > shape->rows[1] ? shape->rows[0] : shape->rows[1];
-    uint32_t spec[] = {tile.rows, tile.xrows,       shape->dtype,
-                       decode,    shape->row_scale, shape->act_scale};
+    uint32_t spec[] = {tile.rows,        tile.xrows,       shape->dtype, decode,
+                       shape->row_scale, shape->act_scale, shift};
     uint32_t push[16] = {
         0, 0, shape->xrows, c->x_stride / 4, c->y_stride, c->xs_stride, shape->accumulate};
     rig_run(rig, &(struct dispatch){
@@ -143,6 +145,25 @@ static void case_run(struct rig *rig, struct matmul_case *c, struct tile tile, u
                      .grid = {ceil_div(rows, tile.rows), ceil_div(shape->xrows, tile.xrows), 2}});
 }
 
+// The same weights wherever they start: the same bits.
+static void case_shifts(struct rig *rig, struct matmul_case *c, const struct tile *tiles,
+                        uint32_t tiles_n, const float *aligned)
+{
+    uint32_t decode = c->shape->dtype == WEIGHT_FP8 ? vk_device_limits(rig->dev)->e4m3 : 0;
+    struct heap heap = c->heap;
+    for (uint32_t shift = 1; shift <= SHIFT_MAX; shift++) {
+        c->heap = heap_shifted(rig, &heap, (uint32_t[2]){shift, shift});
+        for (uint32_t i = 0; i < tiles_n; i++) {
+            if (!c->shape->row_scale && c->shape->srow0 % tiles[i].rows != 0)
+                continue;
+            case_run(rig, c, tiles[i], decode, shift);
+            words_check(&c->y, aligned, NULL, "matmul, another start");
+        }
+        heap_free(&c->heap);
+    }
+    c->heap = heap;
+}
+
 static void case_test(struct rig *rig, const struct shape *shape)
 {
     struct matmul_case c = {.shape = shape};
@@ -157,12 +178,13 @@ static void case_test(struct rig *rig, const struct shape *shape)
         struct tile tile = tiles[i < tiles_n ? i : 0];
         if (shape->row_scale ? false : shape->srow0 % tile.rows != 0)
             continue;
-        case_run(rig, &c, tile, i < tiles_n ? best : VK_E4M3_INTEGER);
+        case_run(rig, &c, tile, i < tiles_n ? best : VK_E4M3_INTEGER, 0);
         if (!first)
             first = words_read(&c.y);
         words_check(&c.y, c.expected, c.error, "matmul against C");
         words_check(&c.y, first, NULL, "matmul, another tile");
     }
+    case_shifts(rig, &c, tiles, tiles_n, first);
     free(first);
     free(c.expected);
     free(c.error);
@@ -182,11 +204,12 @@ void test_matmul(struct rig *rig)
 /* -------------------------------------------------------------------- MLP */
 
 // Four experts and shared experts twice as wide; pairs of 9 rows in tiles.
-#define MLPS   5u
-#define HIDDEN 72u
-#define INTER  40u
-#define ROWS   9u
-#define PAIRS  29u
+#define MLPS       5u
+#define HIDDEN     72u
+#define INTER      40u
+#define ROWS       9u
+#define PAIRS      29u
+#define UP_AS_GATE 4u // UP_SHIFT of mlp_up.comp
 
 struct mlp_case {
     struct heap heap;
@@ -255,7 +278,7 @@ static void mlp_up_run(struct rig *rig, struct mlp_case *c, const uint32_t *spec
     uint32_t push[16] = {0, 0, 4 * PAIRS, c->x_stride / 4, c->act_stride, 1, WEIGHT_NONE};
     rig_run(rig, &(struct dispatch){.kernel = KERNEL_MLP_UP,
                                     .spec = spec,
-                                    .spec_n = 6,
+                                    .spec_n = 8,
                                     .binds = (struct vk_bind[]){heap_bind(rig, &c->heap),
                                                                 {.buf = c->heap.mats_buf},
                                                                 words_in(&c->x),
@@ -293,7 +316,7 @@ static void mlp_down_run(struct rig *rig, struct mlp_case *c, const struct words
     uint32_t push[16] = {0, 0, c->act_stride / 4, c->out_stride, 1, WEIGHT_NONE};
     rig_run(rig, &(struct dispatch){.kernel = KERNEL_MLP_DOWN,
                                     .spec = spec,
-                                    .spec_n = 6,
+                                    .spec_n = 7,
                                     .binds = (struct vk_bind[]){heap_bind(rig, &c->heap),
                                                                 {.buf = c->heap.mats_buf},
                                                                 words_in(act),
@@ -333,8 +356,27 @@ static struct words act_rows(struct rig *rig, const struct mlp_case *c)
     return act;
 }
 
+// Gates and downs start shift[0] words behind a unit, ups shift[1]: their files may differ.
+static void mlp_shift(struct rig *rig, struct mlp_case *c, const struct words *act,
+                      const uint32_t *aligned, const uint32_t *shift)
+{
+    uint32_t spec[8], shifts[3 * MLPS];
+    struct heap heap = c->heap;
+    memcpy(spec, aligned, sizeof(spec));
+    spec[6] = shift[0];
+    spec[7] = shift[1] == shift[0] ? UP_AS_GATE : shift[1];
+    for (uint32_t i = 0; i < 3 * MLPS; i++)
+        shifts[i] = shift[i % 3 == 1];
+    c->heap = heap_shifted(rig, &heap, shifts);
+    mlp_up_run(rig, c, spec);
+    mlp_down_run(rig, c, act, spec);
+    heap_free(&c->heap);
+    c->heap = heap;
+}
+
 static void mlp_test(struct rig *rig, enum weight_dtype dtype, bool act_scale)
 {
+    static const uint32_t shifts[][2] = {{1, 1}, {2, 2}, {3, 0}};
     struct mlp_case c = {.dtype = dtype, .act_scale = act_scale};
     struct tile tiles[8];
     struct words act = {0};
@@ -343,7 +385,8 @@ static void mlp_test(struct rig *rig, enum weight_dtype dtype, bool act_scale)
     uint32_t tiles_n = tiles_of(rig, tiles);
     uint32_t decode = dtype == WEIGHT_FP8 ? vk_device_limits(rig->dev)->e4m3 : 0;
     for (uint32_t i = 0; i < tiles_n; i++) {
-        uint32_t spec[] = {tiles[i].rows, tiles[i].xrows, dtype, decode, 0, act_scale};
+        uint32_t spec[] = {tiles[i].rows, tiles[i].xrows, dtype, decode, 0, act_scale, 0,
+                           UP_AS_GATE};
         mlp_table(rig, &c, tiles[i].xrows);
         if (!act.buf)
             act = act_rows(rig, &c);
@@ -357,6 +400,11 @@ static void mlp_test(struct rig *rig, enum weight_dtype dtype, bool act_scale)
         }
         words_check(&c.act, up_first, NULL, "mlp_up, another tile");
         words_check(&c.out, down_first, NULL, "mlp_down, another tile");
+        for (uint32_t s = 0; s < ARRAY_LEN(shifts); s++) {
+            mlp_shift(rig, &c, &act, spec, shifts[s]);
+            words_check(&c.act, up_first, NULL, "mlp_up, another start");
+            words_check(&c.out, down_first, NULL, "mlp_down, another start");
+        }
     }
     free(up_first);
     free(down_first);
