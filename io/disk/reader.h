@@ -105,9 +105,12 @@ void disk_reader_cancel(struct disk_reader *r, uint64_t id);
 
 struct disk_done {
     uint64_t id;
-    int err;        // 0; -ECANCELED; -EIO; -ETIMEDOUT; -EBADMSG (check, or file shorter than asked)
-    bool in_flight; // err only: a drive may still write into the buffer: a second disk_done with
-                    // the same id and in_flight false follows once it cannot
+    int err; // 0; -ECANCELED; -EIO; -ETIMEDOUT; -EBADMSG (check, or file shorter than asked)
+    // A drive that did not answer in time may still write into the buffer: keep the buffer; a
+    // second disk_done with the same id and in_flight false follows once it cannot.  With err 0
+    // another copy gave the bytes: they are there and may be used, what the late drive writes are
+    // the same ones.
+    bool in_flight;
     uint32_t drive;                          // whose piece came last, or failed
     uint64_t queued_ns, first_ns, landed_ns; // CLOCK_MONOTONIC: submit, first piece sent, all there
     uint64_t bytes;     // read from drives for it, surroundings and retries too
@@ -132,4 +135,7 @@ uint32_t disk_reader_drives(const struct disk_reader *r);
 void disk_reader_stats(const struct disk_reader *r, uint32_t drive, struct disk_drive_stats *ret);
 // What was chosen, for the start log: engine, registered or not, direct or not, sizes.
 int disk_reader_describe(const struct disk_reader *r, char *buf, size_t buf_bytes);
+// disk_reader_warning returns the i-th warning (fallbacks, limits), NULL beyond the last; for the
+// log, after start.  Valid until destroy.
+const char *disk_reader_warning(const struct disk_reader *r, uint32_t i);
 uint64_t disk_reader_cpu_ns(const struct disk_reader *r); // CPU time of the disk thread
