@@ -65,6 +65,19 @@ const struct preset presets[] = {
      " \"num_experts_per_tok\": 6, \"n_shared_experts\": 2, \"n_group\": 1, \"topk_group\": 1,"
      " \"q_lora_rank\": null, \"num_attention_heads\": 16, \"num_key_value_heads\": 16,"
      " \"routed_scaling_factor\": 2.446, \"vocab_size\": 32768}"},
+    {"v3-slice", "V3's attention and experts, 4 layers, 16,384 tokens: 34 GB", deepseek,
+     "{\"intermediate_size\": 2048, \"num_hidden_layers\": 4, \"first_k_dense_replace\": 1,"
+     " \"vocab_size\": 16384}"},
+    {"v3-slice-small", "v3-slice with 40 experts a layer: 6.7 GB", deepseek,
+     "{\"intermediate_size\": 2048, \"num_hidden_layers\": 4, \"first_k_dense_replace\": 1,"
+     " \"n_routed_experts\": 40, \"vocab_size\": 16384}"},
+    {"v3-full", "the shape of the released model: 685 GB; with --reflink some 6 GB", deepseek, "{}"},
+    {"tiny-slice", "v3-slice in small: 64 experts, top 8, 4 layers", deepseek,
+     "{\"hidden_size\": 256, \"intermediate_size\": 128, \"moe_intermediate_size\": 128,"
+     " \"num_hidden_layers\": 4, \"first_k_dense_replace\": 1, \"n_routed_experts\": 64,"
+     " \"q_lora_rank\": 128, \"kv_lora_rank\": 128, \"qk_nope_head_dim\": 32,"
+     " \"qk_rope_head_dim\": 16, \"v_head_dim\": 32, \"num_attention_heads\": 4,"
+     " \"num_key_value_heads\": 4, \"vocab_size\": 2048}"},
     {"tiny-mla", "FP8, groups of experts, ragged kv_a", deepseek, "{" TINY "}"},
     {"tiny-v31", "scales are powers of two (ue8m0)", deepseek,
      "{" TINY ", \"quantization_config\": {\"activation_scheme\": \"dynamic\", \"fmt\": \"e4m3\","
@@ -84,7 +97,6 @@ const struct preset presets[] = {
      "{" TINY ", \"quantization_config\": null}"},
     {"tiny-qwen2", "dense, biases on q, k and v", qwen2, "{}"},
     {"tiny-llama", "dense, llama3 RoPE scaling", llama, "{}"},
-    {"deepseek-v3", "the shape of the released model: 685 GB", deepseek, "{}"},
     {NULL, NULL, NULL, NULL},
 };
 // clang-format on
