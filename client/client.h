@@ -54,4 +54,6 @@ int chat_run(struct client *client);
 int models_run(struct client *client);
 int status_run(struct client *client);
 int inspect_run(struct client *client);
+int pack_run(struct client *client);
+int hash_run(struct client *client);
 int bench_run(struct client *client);

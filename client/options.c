@@ -13,6 +13,8 @@
 #define ON_TALK      (BIT(COMMAND_ASK) | BIT(COMMAND_CHAT))
 #define ON_MODEL     (ON_TALK | BIT(COMMAND_BENCH))
 #define ON_INSPECT   BIT(COMMAND_INSPECT)
+#define ON_PACK      BIT(COMMAND_PACK)
+#define ON_HASH      BIT(COMMAND_HASH)
 #define ON_BENCH     BIT(COMMAND_BENCH)
 
 enum option_type { OPTION_SWITCH, OPTION_TEXT, OPTION_WORD, OPTION_INT, OPTION_REAL };
@@ -33,6 +35,11 @@ static const struct command_row command_rows[] = {
     [COMMAND_STATUS] = {"status", "", "show what the daemon is doing", 0, 0},
     [COMMAND_INSPECT] = {"inspect", "DIR",
                          "show a checkpoint's model card and memory plan; needs no daemon", 1, 1},
+    [COMMAND_PACK] = {"pack", "SRC DST",
+                      "make an expert-major store of a checkpoint's experts; needs no daemon", 1,
+                      2},
+    [COMMAND_HASH] = {"hash", "DIR",
+                      "make the list of hashes of a checkpoint's experts; needs no daemon", 1, 1},
     [COMMAND_BENCH] = {"bench", "", "measure the running daemon", 0, 0},
 };
 static_assert(sizeof(command_rows) / sizeof(command_rows[0]) == COMMAND_COUNT, "every command");
@@ -91,6 +98,14 @@ static const struct option_row option_rows[] = {
      "end the answer before this text"},
     {"device", "SELECT", OPTION_TEXT, ON_INSPECT, AT(device), 0, 0, NULL,
      "plan for this device: auto, an index, a UUID or part of its name (auto)"},
+    {"drives", "DIR,DIR...", OPTION_TEXT, ON_PACK, AT(drives), 0, 0, NULL,
+     "cut each record into parts, one a directory, to be read from all at once"},
+    {"force", NULL, OPTION_SWITCH, ON_PACK, AT(force), 0, 0, NULL,
+     "replace the pack that is there"},
+    {"output", "FILE", OPTION_TEXT, ON_HASH, AT(output), 0, 0, NULL,
+     "the list (where the daemon looks for it)"},
+    {"verify", NULL, OPTION_SWITCH, ON_PACK | ON_HASH, AT(verify), 0, 0, NULL,
+     "check what is there and write nothing; behind pack: [SRC] DST"},
     {"requests", "N", OPTION_INT, ON_BENCH, AT(requests), 1, 10000, NULL,
      "how many requests to send (4)"},
     {"parallel", "N", OPTION_INT, ON_BENCH, AT(parallel), 1, 256, NULL,

@@ -17,6 +17,8 @@ enum command {
     COMMAND_MODELS,
     COMMAND_STATUS,
     COMMAND_INSPECT,
+    COMMAND_PACK,
+    COMMAND_HASH,
     COMMAND_BENCH,
     COMMAND_COUNT
 };
@@ -43,6 +45,16 @@ struct options {
 
     // inspect.
     const char *device;
+
+    // pack.
+    const char *drives; // directories, separated by commas; NULL: none
+    bool force;
+
+    // hash.
+    const char *output;
+
+    // pack, hash.
+    bool verify;
 
     // bench.
     int64_t requests, parallel, prompt_tokens;

@@ -256,7 +256,14 @@ char *pack_manifest_text(const struct pack_manifest *m)
     if (root && self_sum(root, sum) == 0 && json_object_set_new(root, SELF_KEY, hex(sum)) == 0)
         text = json_dumps(root, JSON_INDENT(1));
     json_decref(root);
-    return text;
+    if (!text)
+        return NULL;
+    size_t len = strlen(text) + sizeof("\n");
+    char *lines = malloc(len);
+    if (lines)
+        snprintf(lines, len, "%s\n", text);
+    free(text);
+    return lines;
 }
 
 /* ------------------------------------------------------------- from text */
