@@ -123,16 +123,21 @@ static int buffer_handle_make(struct vk_buffer *buf, const void *next, const cha
                               struct fault *fault)
 {
     int err = 0;
-    VK_TRY(vkCreateBuffer(buf->dev->handle,
-                          &(VkBufferCreateInfo){.sType = VK_STRUCTURE_TYPE_BUFFER_CREATE_INFO,
-                                                .pNext = next,
-                                                .size = buf->bytes,
-                                                .usage = VK_BUFFER_USAGE_STORAGE_BUFFER_BIT |
-                                                         VK_BUFFER_USAGE_UNIFORM_TEXEL_BUFFER_BIT |
-                                                         VK_BUFFER_USAGE_SHADER_DEVICE_ADDRESS_BIT |
-                                                         VK_BUFFER_USAGE_TRANSFER_SRC_BIT |
-                                                         VK_BUFFER_USAGE_TRANSFER_DST_BIT},
-                          NULL, &buf->handle));
+    const struct vk_device *dev = buf->dev;
+    bool concurrent = buf->copied && dev->copy_family != dev->queue_family;
+    VK_TRY(vkCreateBuffer(
+        dev->handle,
+        &(VkBufferCreateInfo){
+            .sType = VK_STRUCTURE_TYPE_BUFFER_CREATE_INFO,
+            .pNext = next,
+            .size = buf->bytes,
+            .usage = VK_BUFFER_USAGE_STORAGE_BUFFER_BIT | VK_BUFFER_USAGE_UNIFORM_TEXEL_BUFFER_BIT |
+                     VK_BUFFER_USAGE_SHADER_DEVICE_ADDRESS_BIT | VK_BUFFER_USAGE_TRANSFER_SRC_BIT |
+                     VK_BUFFER_USAGE_TRANSFER_DST_BIT,
+            .sharingMode = concurrent ? VK_SHARING_MODE_CONCURRENT : VK_SHARING_MODE_EXCLUSIVE,
+            .queueFamilyIndexCount = concurrent ? 2 : 0,
+            .pQueueFamilyIndices = (uint32_t[]){dev->queue_family, dev->copy_family}},
+        NULL, &buf->handle));
     vk_name(buf->dev, VK_OBJECT_TYPE_BUFFER, (uint64_t)buf->handle, name);
 fail:
     return err;
@@ -147,6 +152,7 @@ int vk_buffer_create(struct vk_device *dev, const struct vk_buffer_params *param
         return fault_set(fault, ENOMEM, "out of memory");
     buf->dev = dev;
     buf->bytes = (params->bytes + 15) & ~15ull;
+    buf->copied = params->copied;
     if (params->bytes == 0 || buf->bytes > dev->limits.allocation_max) {
         err = fault_set(fault, E2BIG, "%s: %llu bytes: one allocation of this device holds 1..%llu",
                         params->name, (unsigned long long)params->bytes,
@@ -199,6 +205,7 @@ int vk_buffer_import(struct vk_device *dev, void *host, uint64_t bytes, const ch
     buf->dev = dev;
     buf->bytes = bytes;
     buf->map = host;
+    buf->copied = true;
     int err = import_check(&dev->limits, host, bytes, fault);
     if (err)
         goto fail;

@@ -16,6 +16,7 @@ struct vk_buffer_params {
     uint64_t bytes; // > 0; rounded up to 16
     enum vk_memory memory;
     const char *name; // for the validation layer and errors; copied
+    bool copied;      // a vk_copier reads or writes it: see copy.h
 };
 
 // vk_buffer_create makes a buffer filled with zeros.

@@ -369,17 +369,37 @@ static int features_check(VkPhysicalDevice physical, struct fault *fault)
     return 0;
 }
 
-static int queue_family_find(VkPhysicalDevice physical, uint32_t *ret, struct fault *fault)
+// How well a family serves for copies beside kernels of family `kernels`; 0: not at all.  One for
+// nothing but transfers is a DMA engine.
+static int copy_rank(const VkQueueFamilyProperties *family, bool kernels)
+{
+    const VkQueueFlags any = VK_QUEUE_TRANSFER_BIT | VK_QUEUE_COMPUTE_BIT | VK_QUEUE_GRAPHICS_BIT;
+    if ((family->queueFlags & any) == VK_QUEUE_TRANSFER_BIT)
+        return 3;
+    if (kernels)
+        return family->queueCount > 1 ? 2 : 0;
+    return family->queueFlags & any ? 1 : 0;
+}
+
+// The family of the kernels' queue, and the queue for copies: number *ret_copy_queue of its family.
+static int queues_find(struct vk_device *dev, uint32_t *ret_copy_queue, struct fault *fault)
 {
     VkQueueFamilyProperties families[32];
-    uint32_t n = ARRAY_LEN(families);
-    vkGetPhysicalDeviceQueueFamilyProperties(physical, &n, families);
-    for (uint32_t i = 0; i < n; i++)
-        if (families[i].queueFlags & VK_QUEUE_COMPUTE_BIT) {
-            *ret = i;
-            return 0;
+    uint32_t n = ARRAY_LEN(families), i = 0;
+    vkGetPhysicalDeviceQueueFamilyProperties(dev->physical, &n, families);
+    while (i < n && !(families[i].queueFlags & VK_QUEUE_COMPUTE_BIT))
+        i++;
+    if (i == n)
+        return fault_set(fault, ENOTSUP, "the Vulkan device has no compute queue");
+    dev->queue_family = dev->copy_family = i;
+    int best = 0;
+    for (i = 0; i < n; i++)
+        if (copy_rank(&families[i], i == dev->queue_family) > best) {
+            best = copy_rank(&families[i], i == dev->queue_family);
+            dev->copy_family = i;
         }
-    return fault_set(fault, ENOTSUP, "the Vulkan device has no compute queue");
+    *ret_copy_queue = best > 0 && dev->copy_family == dev->queue_family ? 1 : 0;
+    return 0;
 }
 
 static int device_create(struct vk_device *dev, struct fault *fault)
@@ -387,7 +407,8 @@ static int device_create(struct vk_device *dev, struct fault *fault)
     int err = features_check(dev->physical, fault);
     if (err)
         return err;
-    err = queue_family_find(dev->physical, &dev->queue_family, fault);
+    uint32_t copy_queue = 0;
+    err = queues_find(dev, &copy_queue, fault);
     if (err)
         return err;
 
@@ -404,18 +425,24 @@ static int device_create(struct vk_device *dev, struct fault *fault)
                                     .features = {.shaderInt64 = VK_TRUE}};
     static const char *const extensions[] = {VK_KHR_PUSH_DESCRIPTOR_EXTENSION_NAME,
                                              VK_EXT_EXTERNAL_MEMORY_HOST_EXTENSION_NAME};
-    VkDeviceQueueCreateInfo queue = {.sType = VK_STRUCTURE_TYPE_DEVICE_QUEUE_CREATE_INFO,
-                                     .queueFamilyIndex = dev->queue_family,
-                                     .queueCount = 1,
-                                     .pQueuePriorities = &(float){1.0f}};
+    VkDeviceQueueCreateInfo queues[] = {{.sType = VK_STRUCTURE_TYPE_DEVICE_QUEUE_CREATE_INFO,
+                                         .queueFamilyIndex = dev->queue_family,
+                                         .queueCount = copy_queue + 1,
+                                         .pQueuePriorities = (float[]){1.0f, 1.0f}},
+                                        {.sType = VK_STRUCTURE_TYPE_DEVICE_QUEUE_CREATE_INFO,
+                                         .queueFamilyIndex = dev->copy_family,
+                                         .queueCount = 1,
+                                         .pQueuePriorities = (float[]){1.0f}}};
     VkDeviceCreateInfo info = {.sType = VK_STRUCTURE_TYPE_DEVICE_CREATE_INFO,
                                .pNext = &f2,
-                               .queueCreateInfoCount = 1,
-                               .pQueueCreateInfos = &queue,
+                               .queueCreateInfoCount =
+                                   dev->copy_family == dev->queue_family ? 1 : 2,
+                               .pQueueCreateInfos = queues,
                                .enabledExtensionCount = dev->limits.import_align ? 2 : 1,
                                .ppEnabledExtensionNames = extensions};
     VK_TRY(vkCreateDevice(dev->physical, &info, NULL, &dev->handle));
     vkGetDeviceQueue(dev->handle, dev->queue_family, 0, &dev->queue);
+    vkGetDeviceQueue(dev->handle, dev->copy_family, copy_queue, &dev->copy_queue);
     vkGetPhysicalDeviceMemoryProperties(dev->physical, &dev->memory);
     dev->push_descriptor_set = (PFN_vkCmdPushDescriptorSetKHR)(void (*)(void))vkGetDeviceProcAddr(
         dev->handle, "vkCmdPushDescriptorSetKHR");
@@ -432,14 +459,9 @@ static int device_create(struct vk_device *dev, struct fault *fault)
                                    .flags = VK_COMMAND_POOL_CREATE_RESET_COMMAND_BUFFER_BIT,
                                    .queueFamilyIndex = dev->queue_family},
         NULL, &dev->pool));
-    VkSemaphoreTypeCreateInfo timeline = {.sType = VK_STRUCTURE_TYPE_SEMAPHORE_TYPE_CREATE_INFO,
-                                          .semaphoreType = VK_SEMAPHORE_TYPE_TIMELINE};
-    VK_TRY(
-        vkCreateSemaphore(dev->handle,
-                          &(VkSemaphoreCreateInfo){.sType = VK_STRUCTURE_TYPE_SEMAPHORE_CREATE_INFO,
-                                                   .pNext = &timeline},
-                          NULL, &dev->timeline));
-    return 0;
+    err = vk_timeline_init(dev, &dev->compute, fault);
+    if (!err)
+        err = vk_timeline_init(dev, &dev->copies, fault);
 fail:
     return err;
 }
@@ -590,7 +612,8 @@ void vk_device_close(struct vk_device **devp)
         vk_buffer_destroy(&dev->dummy);
         vk_pipelines_destroy(dev);
         vkDestroyPipelineCache(dev->handle, dev->cache, NULL);
-        vkDestroySemaphore(dev->handle, dev->timeline, NULL);
+        vkDestroySemaphore(dev->handle, dev->compute.semaphore, NULL);
+        vkDestroySemaphore(dev->handle, dev->copies.semaphore, NULL);
         vkDestroyCommandPool(dev->handle, dev->pool, NULL);
         vkDestroyDevice(dev->handle, NULL);
     }

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
-// device: one Vulkan device with one compute queue, its limits probed once, its pipeline cache.
-// Owner: one thread (step, or a tool's main).  Nothing here chooses kernels: vk/kernels.h lists
-// them, vk/cmd.h records them, vk/buffer.h holds memory.  See doc/ARCHITECTURE.md
-// "Device".
+// device: one Vulkan device with a compute queue and a queue for copies, its limits probed once,
+// its pipeline cache. Owner: one thread (step, or a tool's main).  Nothing here chooses kernels:
+// vk/kernels.h lists them, vk/cmd.h records them, vk/buffer.h holds memory.  See
+// doc/ARCHITECTURE.md "Device".
 #pragma once
 #include "base/fault.h"
 

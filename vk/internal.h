@@ -24,6 +24,7 @@ struct vk_buffer {
     VkDeviceMemory memory;
     VkDeviceAddress address;
     uint64_t bytes;
+    bool copied;                         // shared with the copiers' queue
     void *map;                           // NULL: not host-visible
     VkBufferView views[BIND_KIND_COUNT]; // made at the first use of that kind
 };
@@ -36,6 +37,15 @@ struct vk_pipeline {
     VkPipeline handle;
 };
 
+// A timeline semaphore with what the host knows of it.  A queue that waits for the value that the
+// host has seen never waits, but sees what was written before it: that is how results get from one
+// queue to another.
+struct vk_timeline {
+    VkSemaphore semaphore;
+    uint64_t submitted; // last value that a submission will signal
+    uint64_t seen;      // highest value that the host knows to be reached
+};
+
 struct vk_device {
     VkInstance instance;
     VkPhysicalDevice physical;
@@ -44,8 +54,10 @@ struct vk_device {
     uint32_t queue_family;
     VkCommandPool pool;
     VkPipelineCache cache;
-    VkSemaphore timeline;
-    uint64_t timeline_value; // last value submitted
+    struct vk_timeline compute;
+    VkQueue copy_queue; // may be queue
+    uint32_t copy_family;
+    struct vk_timeline copies;
     VkDebugUtilsMessengerEXT messenger;
     atomic_uint messages;
     VkPhysicalDeviceMemoryProperties memory;
@@ -66,6 +78,17 @@ struct vk_device {
 };
 
 void vk_pipelines_destroy(struct vk_device *dev);
+
+int vk_timeline_init(struct vk_device *dev, struct vk_timeline *t, struct fault *fault);
+// vk_timeline_submit submits a list behind what the host has seen of n <= 2 timelines and advances
+// signal.
+int vk_timeline_submit(VkQueue queue, VkCommandBuffer list, struct vk_timeline *const *waits,
+                       uint32_t n, struct vk_timeline *signal, struct fault *fault);
+// As vk_reached and vk_wait of cmd.h.
+bool vk_timeline_reached(struct vk_device *dev, struct vk_timeline *t, uint64_t value);
+int vk_timeline_wait(struct vk_device *dev, struct vk_timeline *t, uint64_t value,
+                     uint64_t timeout_ns, struct fault *fault);
+
 VkBufferView vk_buffer_view(struct vk_buffer *buf, enum bind_kind kind);
 // vk_cmd_fill records zeros over the whole buffer.
 void vk_cmd_fill(struct vk_cmd *cmd, struct vk_buffer *buf);

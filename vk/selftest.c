@@ -43,13 +43,17 @@ int vk_device_selftest(struct vk_device *dev, struct fault *fault)
     for (int i = 0; i < 256; i++)
         codes[i] = (uint8_t)i;
 
-    int err = vk_buffer_create(
-        dev, &(struct vk_buffer_params){sizeof(codes), VK_MEMORY_DEVICE, "selftest codes"}, &in,
-        fault);
+    int err = vk_buffer_create(dev,
+                               &(struct vk_buffer_params){.bytes = sizeof(codes),
+                                                          .memory = VK_MEMORY_DEVICE,
+                                                          .name = "selftest codes"},
+                               &in, fault);
     if (!err)
-        err = vk_buffer_create(
-            dev, &(struct vk_buffer_params){sizeof(got), VK_MEMORY_READBACK, "selftest values"},
-            &out, fault);
+        err = vk_buffer_create(dev,
+                               &(struct vk_buffer_params){.bytes = sizeof(got),
+                                                          .memory = VK_MEMORY_READBACK,
+                                                          .name = "selftest values"},
+                               &out, fault);
     if (!err)
         err = vk_buffer_write(in, 0, codes, sizeof(codes), fault);
     if (!err)

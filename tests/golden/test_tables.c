@@ -35,8 +35,10 @@ static void *tensor_get(const struct safetensors *st, const char *name)
 static struct vk_buffer *buffer(struct vk_device *dev, uint64_t bytes, const void *src)
 {
     struct vk_buffer *buf = NULL;
-    OK(vk_buffer_create(dev, &(struct vk_buffer_params){bytes, VK_MEMORY_READBACK, "test"}, &buf,
-                        &fault));
+    OK(vk_buffer_create(
+        dev,
+        &(struct vk_buffer_params){.bytes = bytes, .memory = VK_MEMORY_READBACK, .name = "test"},
+        &buf, &fault));
     if (src)
         OK(vk_buffer_write(buf, 0, src, bytes, &fault));
     return buf;

@@ -175,6 +175,26 @@ struct vk_buffer *rig_table(struct rig *rig, const uint32_t *words, uint32_t n)
     return buf;
 }
 
+uint32_t rig_xor(struct rig *rig, struct vk_buffer *buf, uint32_t units)
+{
+    uint64_t address[2] = {vk_buffer_address(buf)};
+    uint32_t words[4], sum;
+    memcpy(words, address, sizeof(words));
+    struct vk_buffer *table = rig_table(rig, words, 4);
+    struct words out = words_make(rig, 1);
+    rig_run(rig, &(struct dispatch){.kernel = KERNEL_PEAK_READ,
+                                    .binds = (struct vk_bind[]){{.buf = rig->texel ? buf : table},
+                                                                words_out(&out)},
+                                    .push = (uint32_t[4]){units},
+                                    .grid = {1, 1, 1}});
+    float *got = words_read(&out);
+    memcpy(&sum, got, 4);
+    free(got);
+    words_free(&out);
+    vk_buffer_destroy(&table);
+    return sum;
+}
+
 /* ------------------------------------------------------------------ heaps */
 
 struct heap heap_make(uint32_t units_max)

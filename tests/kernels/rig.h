@@ -94,3 +94,7 @@ struct dispatch {
     uint32_t grid[3];
 };
 void rig_run(struct rig *rig, const struct dispatch *d);
+
+// rig_xor runs peak_read over the first 16-byte units of a buffer, a multiple of 8 * lanes: what
+// kernels see there, as the exclusive or of all words.
+uint32_t rig_xor(struct rig *rig, struct vk_buffer *buf, uint32_t units);

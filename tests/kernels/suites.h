@@ -9,4 +9,5 @@ void test_rows(struct rig *rig);      // embed, rmsnorm, quant, mlp_sum
 void test_router(struct rig *rig);    // router
 void test_prep(struct rig *rig);      // absorb, mla_prep, gqa_prep
 void test_attention(struct rig *rig); // att_scores, att_softmax, att_values, att_combine
+void test_copy(struct rig *rig);      // vk/copy.h
 void test_device(struct rig *rig);    // selftest, peak_read, peak_fma

@@ -81,27 +81,6 @@ static void peak_fma_test(struct rig *rig)
     words_free(&out);
 }
 
-// One peak_read over the first units of a buffer; its sum.
-static uint32_t xor_of(struct rig *rig, struct vk_buffer *buf, uint32_t units)
-{
-    uint64_t address[2] = {vk_buffer_address(buf)};
-    uint32_t words[4], sum;
-    memcpy(words, address, sizeof(words));
-    struct vk_buffer *table = rig_table(rig, words, 4);
-    struct words out = words_make(rig, 1);
-    rig_run(rig, &(struct dispatch){.kernel = KERNEL_PEAK_READ,
-                                    .binds = (struct vk_bind[]){{.buf = rig->texel ? buf : table},
-                                                                words_out(&out)},
-                                    .push = (uint32_t[4]){units},
-                                    .grid = {1, 1, 1}});
-    float *got = words_read(&out);
-    memcpy(&sum, got, 4);
-    free(got);
-    words_free(&out);
-    vk_buffer_destroy(&table);
-    return sum;
-}
-
 // What the host writes into its own memory, kernels read there, again and again.
 static void import_test(struct rig *rig)
 {
@@ -129,7 +108,7 @@ static void import_test(struct rig *rig)
             host[i] = rig_below(rig, 0x7fffffff);
             sum ^= i < units * 4 ? host[i] : 0;
         }
-        CHECK(xor_of(rig, buf, units) == sum);
+        CHECK(rig_xor(rig, buf, units) == sum);
     }
     vk_buffer_destroy(&buf);
     host[0] = 78; // still the caller's

@@ -9,7 +9,7 @@ static const struct suite {
 } suites[] = {
     {"device", test_device},       {"matmul", test_matmul}, {"mlp", test_mlp},
     {"rows", test_rows},           {"router", test_router}, {"prep", test_prep},
-    {"attention", test_attention},
+    {"attention", test_attention}, {"copy", test_copy},
 };
 
 int main(int argc, char **argv)
