@@ -2,11 +2,14 @@
 #include "model/engine.h"
 
 #include "model/graph_buffers.h"
+#include "model/slots.h"
 
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
+#define SLOTS_RESERVE_BYTES (256ull << 20) // of free memory, left to the rest of the machine
 
 const char *const numerics_name[NUMERICS_COUNT] = {
     [NUMERICS_FP8_WEIGHTS] = "fp8-weights",
@@ -17,6 +20,11 @@ const char *const engine_loads_name[ENGINE_LOADS_COUNT] = {
     [ENGINE_LOADS_TEXEL] = "texel",
     [ENGINE_LOADS_ADDRESS] = "address",
 };
+const char *const slots_path_name[SLOTS_PATH_COUNT] = {
+    [SLOTS_PATH_AUTO] = "auto",
+    [SLOTS_PATH_IMPORT] = "import",
+    [SLOTS_PATH_STAGING] = "staging",
+};
 const char *const kv_type_name[KV_TYPE_COUNT] = {[KV_F16] = "f16", [KV_F32] = "f32"};
 
 struct engine {
@@ -24,9 +32,13 @@ struct engine {
     struct engine_params params; // with defaults filled in
     struct vk_device *dev;
     struct weights *weights;
+    struct pack *pack;   // NULL: none
+    struct slots *slots; // NULL: routed experts are resident
+    struct slots_params slots_params;
     struct kv *kv;
     struct graph *graph;
     struct graph_params graph_params;
+    bool warm; // with slots: every shape of work has run once
     bool lost; // a step failed on the device; nothing after it can be trusted
 };
 
@@ -69,6 +81,7 @@ static int graph_params_make(struct engine *e, struct fault *fault)
         .sequences = p->sequences_max,
         .pages_per_sequence = pages_for(p->context_max),
         .pages = pages_for(p->kv_tokens),
+        .slots = e->slots != NULL,
     };
     if (g->pages < g->pages_per_sequence)
         g->pages = g->pages_per_sequence;
@@ -91,22 +104,103 @@ static uint64_t graph_bytes(const struct graph_params *params)
     return sum;
 }
 
-static int plan_check(struct engine *e, struct fault *fault)
+// Device memory that may be taken.
+static uint64_t memory_have(const struct engine *e)
 {
-    const struct vk_limits *limits = vk_device_limits(e->dev);
+    uint64_t have = vk_device_limits(e->dev)->memory_available;
+    return e->params.memory_max && e->params.memory_max < have ? e->params.memory_max : have;
+}
+
+// All weights in memory.
+static int plan_resident(struct engine *e, struct fault *fault)
+{
+    int err =
+        weights_plan(e->ck, e->dev, e->params.mtp, true, e->params.heap_max, &e->weights, fault);
+    if (!err)
+        err = graph_params_make(e, fault);
+    if (err)
+        return err;
     uint64_t need = e->weights->bytes + graph_bytes(&e->graph_params);
-    uint64_t have = limits->memory_available;
-    if (e->params.memory_max && e->params.memory_max < have)
-        have = e->params.memory_max;
-    if (need <= have)
+    if (need <= memory_have(e))
         return 0;
     return fault_set(fault, ENOMEM,
                      "the memory plan needs %.2f GB on %s (%.2f GB of weights, of which routed "
                      "experts %.2f GB; %.2f GB of KV cache and activations) and %.2f GB are free: "
                      "lower context_max or sequences_max, or use a device with more memory",
-                     (double)need / 1e9, limits->name, (double)e->weights->bytes / 1e9,
-                     (double)e->weights->expert_bytes / 1e9,
-                     (double)(need - e->weights->bytes) / 1e9, (double)have / 1e9);
+                     (double)need / 1e9, vk_device_limits(e->dev)->name,
+                     (double)e->weights->bytes / 1e9, (double)e->weights->expert_bytes / 1e9,
+                     (double)(need - e->weights->bytes) / 1e9, (double)memory_have(e) / 1e9);
+}
+
+// How many slots of a tier: what was asked for, or what is free without a reserve for the rest of
+// the machine; never more than there are experts.
+static uint32_t slots_count(const struct engine *e, uint64_t asked, uint64_t bytes, uint64_t free)
+{
+    uint64_t reserve = free / 16 + SLOTS_RESERVE_BYTES;
+    uint64_t take = asked ? asked : free > reserve ? free - reserve : 0;
+    uint64_t n = (take < free ? take : free) / bytes;
+    return n < slots_keys(e->slots) ? (uint32_t)n : slots_keys(e->slots);
+}
+
+// Dense weights, KV and activations first; the slots get what is free.
+static int slots_size(struct engine *e, struct fault *fault)
+{
+    const struct engine_params *p = &e->params;
+    const struct vk_limits *limits = vk_device_limits(e->dev);
+    struct slots_params *s = &e->slots_params;
+    bool shares = limits->is_cpu || limits->is_integrated;
+    bool staging = p->slots_path == SLOTS_PATH_AUTO ? !shares : p->slots_path == SLOTS_PATH_STAGING;
+    uint64_t need = e->weights->bytes + graph_bytes(&e->graph_params), have = memory_have(e);
+    uint64_t scales = slots_scale_bytes(e->slots);
+    uint64_t device = have > need ? have - need : 0;
+    uint64_t host = shares ? device : limits->host_available;
+    host = host > scales ? host - scales : 0;
+    s->heap_max = p->heap_max;
+    if (staging) {
+        s->device_n = slots_count(e, p->slots_vram, slots_device_bytes(e->slots), device);
+        if (shares) // both tiers come from the same memory
+            host -= s->device_n * slots_device_bytes(e->slots) < host
+                        ? s->device_n * slots_device_bytes(e->slots)
+                        : host;
+    }
+    s->host_n = slots_count(e, p->slots_ram, slots_host_bytes(e->slots), host);
+    uint32_t k = checkpoint_config(e->ck)->num_experts_per_tok;
+    if (need <= have && s->host_n >= k && (!staging || s->device_n >= k))
+        return 0;
+    return fault_set(fault, ENOMEM,
+                     "the memory plan needs %.2f GB on %s (%.2f GB of dense weights; %.2f GB of KV "
+                     "cache and activations; slots for at least %u experts of %.1f MB) and %.2f GB "
+                     "are free: lower context_max or sequences_max, or raise the memory of slots",
+                     (double)(need + k * slots_host_bytes(e->slots)) / 1e9, limits->name,
+                     (double)e->weights->bytes / 1e9, (double)(need - e->weights->bytes) / 1e9, k,
+                     (double)slots_host_bytes(e->slots) / 1e6,
+                     (double)(host < have ? host : have) / 1e9);
+}
+
+// Routed experts in slots, filled as the router selects them.
+static int plan_slots(struct engine *e, struct fault *fault)
+{
+    const struct engine_params *p = &e->params;
+    weights_destroy(&e->weights);
+    int err = p->pack ? pack_open(p->pack, e->ck, &e->pack, fault) : 0;
+    if (!err)
+        err = weights_plan(e->ck, e->dev, p->mtp, false, p->heap_max, &e->weights, fault);
+    if (!err)
+        err = slots_plan(e->weights, e->ck, e->pack, &e->slots, fault);
+    if (!err)
+        err = graph_params_make(e, fault);
+    return err ? err : slots_size(e, fault);
+}
+
+static int plan_make(struct engine *e, struct fault *fault)
+{
+    bool moe = checkpoint_config(e->ck)->n_routed_experts != 0;
+    if (e->params.experts == ENGINE_EXPERTS_SLOTS)
+        return plan_slots(e, fault);
+    int err = plan_resident(e, fault);
+    if (err == -ENOMEM && moe && e->params.experts == ENGINE_EXPERTS_AUTO)
+        err = plan_slots(e, fault);
+    return err;
 }
 
 // Runs the shapes of work once, so that no request waits for a shader compiler: tiles of 1, 2, 4, 8
@@ -132,6 +226,8 @@ static int warm_up(struct engine *e, struct fault *fault)
             err = graph_step(e->graph, e->kv, rows, 1, NULL, fault);
     }
     kv_truncate(e->kv, 0, 0);
+    if (!err)
+        vk_device_cache_save(e->dev); // best effort: without it the next start compiles again
     return err;
 }
 
@@ -150,25 +246,22 @@ int engine_open(const struct checkpoint *ck, const struct engine_params *params,
                                                         .path = (int)params->loads - 1},
                              &e->dev, fault);
     if (!err)
-        err = weights_plan(ck, e->dev, e->params.mtp, e->params.heap_max, &e->weights, fault);
-    if (!err)
-        err = graph_params_make(e, fault);
-    if (!err)
-        err = plan_check(e, fault);
+        err = plan_make(e, fault);
     if (!err && kv_create(e->graph_params.sequences, e->graph_params.pages_per_sequence,
                           e->graph_params.pages, &e->kv))
         err = fault_set(fault, ENOMEM, "out of memory");
     if (!err)
         err = graph_create(&e->graph_params, &e->graph, fault);
+    if (!err && e->slots)
+        err = slots_create(e->slots, &e->slots_params, fault);
     if (!err)
         err = weights_load(e->weights, ck, params->progress, params->progress_user, fault);
     if (!err)
-        err = warm_up(e, fault);
+        err = e->slots ? slots_load(e->slots, fault) : warm_up(e, fault);
     if (err) {
         engine_close(&e);
         return err;
     }
-    vk_device_cache_save(e->dev); // best effort: without it the next start compiles again
     *ret = e;
     return 0;
 }
@@ -181,7 +274,9 @@ void engine_close(struct engine **ep)
         return;
     graph_destroy(&e->graph);
     kv_destroy(&e->kv);
+    slots_destroy(&e->slots);
     weights_destroy(&e->weights);
+    pack_close(&e->pack);
     vk_device_close(&e->dev);
     free(e);
 }
@@ -194,6 +289,18 @@ const struct model_config *engine_config(const struct engine *e)
 const char *engine_device_name(const struct engine *e)
 {
     return vk_device_limits(e->dev)->name;
+}
+
+// Bytes of slots in the memory that engine_plan_text adds up.
+static uint64_t slots_bytes(const struct engine *e)
+{
+    const struct vk_limits *limits = vk_device_limits(e->dev);
+    if (!e->slots)
+        return 0;
+    uint64_t bytes = e->slots_params.device_n * slots_device_bytes(e->slots);
+    if (limits->is_cpu || limits->is_integrated)
+        bytes += e->slots_params.host_n * slots_host_bytes(e->slots) + slots_scale_bytes(e->slots);
+    return bytes;
 }
 
 int engine_plan_text(const struct engine *e, char *buf, size_t buf_bytes)
@@ -213,8 +320,18 @@ int engine_plan_text(const struct engine *e, char *buf, size_t buf_bytes)
     for (uint32_t i = 0; i < n; i++)
         LINE("%-24s %4llu x %9.3f MB  %s\n", items[i].name, (unsigned long long)items[i].count,
              (double)items[i].bytes / 1e6, "device");
+    if (e->slots) {
+        if (slots_two_tiers(e->slots))
+            LINE("%-24s %4u x %9.3f MB  %s\n", "expert slots", e->slots_params.device_n,
+                 (double)slots_device_bytes(e->slots) / 1e6, "device");
+        LINE("%-24s %4u x %9.3f MB  %s\n", "expert slots", e->slots_params.host_n,
+             (double)slots_host_bytes(e->slots) / 1e6, "host");
+        if (slots_scale_bytes(e->slots))
+            LINE("%-24s %4u x %9.3f MB  %s\n", "scales of experts", 1u,
+                 (double)slots_scale_bytes(e->slots) / 1e6, "host");
+    }
     LINE("%-24s        %9.3f MB of %.3f MB free on %s\n", "in all",
-         (double)(w->bytes + graph_bytes(&e->graph_params)) / 1e6,
+         (double)(w->bytes + graph_bytes(&e->graph_params) + slots_bytes(e)) / 1e6,
          (double)vk_device_limits(e->dev)->memory_available / 1e6, vk_device_limits(e->dev)->name);
 #undef LINE
     return (int)used;
@@ -235,6 +352,15 @@ uint32_t engine_kv_tokens_free(const struct engine *e)
     return kv_pages_free(e->kv) * KV_PAGE_TOKENS;
 }
 
+static int step_check(const struct engine *e, struct fault *fault)
+{
+    if (e->lost)
+        return fault_set(fault, EIO, "the device failed in an earlier step");
+    if (e->slots && !e->warm)
+        return fault_set(fault, EINVAL, "nobody brings experts into the slots yet");
+    return 0;
+}
+
 static int step_result(struct engine *e, int err)
 {
     if (err && err != -EINVAL)
@@ -245,9 +371,38 @@ static int step_result(struct engine *e, int err)
 int engine_step(struct engine *e, const struct engine_row *rows, uint32_t n,
                 const float **ret_logits, struct fault *fault)
 {
-    if (e->lost)
-        return fault_set(fault, EIO, "the device failed in an earlier step");
+    int err = step_check(e, fault);
+    if (err)
+        return err;
     return step_result(e, graph_step(e->graph, e->kv, rows, n, ret_logits, fault));
+}
+
+struct slots *engine_slots(struct engine *e)
+{
+    return e->slots;
+}
+
+int engine_source_set(struct engine *e, const struct expert_source *source, struct fault *fault)
+{
+    graph_source_set(e->graph, source);
+    if (!source || e->warm)
+        return 0;
+    int err = warm_up(e, fault);
+    e->warm = err == 0;
+    return err;
+}
+
+const struct fault *engine_row_fault(const struct engine *e, uint32_t row)
+{
+    return graph_row_fault(e->graph, row);
+}
+
+void engine_routing_set(struct engine *e,
+                        void (*fn)(void *user, uint32_t layer, const uint32_t *ids, uint32_t rows,
+                                   uint32_t k),
+                        void *user)
+{
+    graph_routing_set(e->graph, fn, user);
 }
 
 bool engine_mtp(const struct engine *e)
@@ -258,8 +413,9 @@ bool engine_mtp(const struct engine *e)
 int engine_mtp_step(struct engine *e, const struct engine_row *rows, uint32_t n,
                     const float **ret_logits, struct fault *fault)
 {
-    if (e->lost)
-        return fault_set(fault, EIO, "the device failed in an earlier step");
+    int err = step_check(e, fault);
+    if (err)
+        return err;
     return step_result(e, graph_mtp_step(e->graph, e->kv, rows, n, ret_logits, fault));
 }
 

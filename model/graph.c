@@ -17,22 +17,49 @@ static uint64_t now_ns(void)
 
 /* ------------------------------------------------------------ submissions */
 
-static void begin(struct graph *g)
+void graph_wait(struct graph *g, struct graph_cmd *cmd)
 {
+    if (cmd->value) {
+        uint64_t from = now_ns();
+        int err = vk_wait(g->dev, cmd->value, WAIT_NS, g->fault);
+        g->counters.wait_ns += now_ns() - from;
+        if (err && !g->err)
+            g->err = err;
+    }
+    cmd->value = 0;
+    if (cmd->slots_n)
+        g->source->release(g->source->user, cmd->slots, cmd->slots_n);
+    cmd->slots_n = 0;
+}
+
+void graph_begin(struct graph *g)
+{
+    g->cmd_at = (g->cmd_at + 1) % GRAPH_CMDS;
+    graph_wait(g, &g->cmds[g->cmd_at]);
+    g->cmd = g->cmds[g->cmd_at].cmd;
     if (!g->err && vk_cmd_begin(g->cmd))
         g->err = fault_set(g->fault, EIO, "Vulkan: cannot record a step");
 }
 
-// Submits what was recorded and waits for it.
-static void flush(struct graph *g)
+void graph_submit(struct graph *g)
 {
     uint64_t value;
     if (!g->err)
         g->err = vk_cmd_submit(g->cmd, &value, g->fault);
-    uint64_t from = now_ns();
     if (!g->err)
-        g->err = vk_wait(g->dev, value, WAIT_NS, g->fault);
-    g->counters.wait_ns += now_ns() - from;
+        g->cmds[g->cmd_at].value = value;
+}
+
+static void wait_all(struct graph *g)
+{
+    for (uint32_t i = 1; i <= GRAPH_CMDS; i++)
+        graph_wait(g, &g->cmds[(g->cmd_at + i) % GRAPH_CMDS]);
+}
+
+void graph_flush(struct graph *g)
+{
+    graph_submit(g);
+    wait_all(g);
 }
 
 static void tap_rows(struct graph *g, enum engine_tap_kind kind, uint32_t layer,
@@ -56,9 +83,9 @@ static void tap_flush(struct graph *g, enum engine_tap_kind kind, uint32_t layer
 {
     if (!g->tap || g->err)
         return;
-    flush(g);
+    graph_flush(g);
     tap_rows(g, kind, layer, buffer, rows, stride, cols);
-    begin(g);
+    graph_begin(g);
 }
 
 static void tap_router(struct graph *g, uint32_t layer)
@@ -93,8 +120,27 @@ static void tables_free(struct graph *g)
 {
     if (!g->tables_moe)
         return;
-    flush(g);
-    begin(g);
+    graph_flush(g);
+    graph_begin(g);
+}
+
+// Runs what was recorded up to a router and returns what it chose, or NULL.
+static const uint32_t *router_ids(struct graph *g, uint32_t idx)
+{
+    graph_submit(g);
+    if (g->foretold_layer != WEIGHT_NONE) { // while the layers before the router run
+        graph_wait(g, &g->cmds[g->foretold_cmd]);
+        graph_foretold(g, g->foretold_layer);
+        g->foretold_layer = WEIGHT_NONE;
+    }
+    wait_all(g);
+    tap_router(g, idx);
+    const uint32_t *ids = vk_buffer_map(g->buf[BUF_IDS]);
+    if (!g->err)
+        g->err = ids_check(g, ids);
+    if (!g->err && g->routing)
+        g->routing(g->routing_user, idx, ids, g->n, g->p.config->num_experts_per_tok);
+    return g->err ? NULL : ids;
 }
 
 static void run_layer(struct graph *g, uint32_t idx)
@@ -102,25 +148,44 @@ static void run_layer(struct graph *g, uint32_t idx)
     const struct weight_layer *layer = &g->w->layers[idx];
     tap_flush(g, ENGINE_TAP_RESIDUAL, idx, BUF_X, g->n, g->d.hidden_p, g->d.hidden);
     graph_record_attention(g, idx);
+    if (layer->moe)
+        graph_foretell(g, idx + 1); // its scratch is the router's, which comes after it
     graph_record_residual_norm(g, layer->post_attention_norm);
     struct graph_moe moe;
     if (layer->moe) {
-        graph_record_router(g, layer);
-        flush(g); // the expert ids must reach the host here
-        tap_router(g, idx);
-        const uint32_t *ids = vk_buffer_map(g->buf[BUF_IDS]);
-        if (!g->err)
-            g->err = ids_check(g, ids);
-        begin(g);
-        if (g->err)
+        graph_record_router(g, layer, BUF_IDS);
+        const uint32_t *ids = router_ids(g, idx);
+        graph_begin(g);
+        g->tables_moe = true;
+        if (!ids)
             return;
+        if (g->source) {
+            graph_run_experts(g, idx, ids);
+            return;
+        }
         moe = graph_table_experts(g, layer, ids);
     } else {
         tables_free(g);
         moe = graph_table_dense(g, layer->mlp);
+        g->tables_moe = false;
     }
-    g->tables_moe = layer->moe;
     graph_record_mlp(g, layer, &moe);
+}
+
+// The first MoE layer's experts can be guessed from the embeddings, while the dense layers before
+// it are computed: a submission of its own, looked at when the first router is waited for.
+static void foretell_first(struct graph *g)
+{
+    uint32_t idx = 0;
+    while (idx < g->p.config->num_hidden_layers && !g->w->layers[idx].moe)
+        idx++;
+    g->foretold_layer = WEIGHT_NONE;
+    if (!graph_foretell(g, idx))
+        return;
+    g->foretold_layer = idx;
+    g->foretold_cmd = g->cmd_at;
+    graph_submit(g);
+    graph_begin(g);
 }
 
 static void record_head(struct graph *g, uint32_t norm, uint32_t layer)
@@ -175,6 +240,9 @@ static void tables_fill(struct graph *g, const struct kv *kv, const struct engin
     g->logits_n = 0;
     g->context = 0;
     g->tables_moe = false;
+    g->foretold_layer = WEIGHT_NONE;
+    memset(g->row_failed, 0, n * sizeof(*g->row_failed));
+    g->row_fault = (struct fault){0};
     uint32_t seq_done = UINT32_MAX;
     for (uint32_t i = 0; i < n; i++) {
         uint32_t *row = g->table + i * 4;
@@ -197,13 +265,20 @@ static void tables_fill(struct graph *g, const struct kv *kv, const struct engin
 static int step_end(struct graph *g, uint64_t from_ns, uint64_t wait_before,
                     const float **ret_logits)
 {
-    flush(g);
+    graph_flush(g);
     g->counters.host_ns += now_ns() - from_ns - (g->counters.wait_ns - wait_before);
     int err = g->err;
     g->fault = NULL;
-    if (!err && ret_logits)
-        *ret_logits = vk_buffer_map(g->buf[BUF_LOGITS]);
-    return err;
+    if (err)
+        return err;
+    float *logits = vk_buffer_map(g->buf[BUF_LOGITS]);
+    uint64_t vocab = g->p.config->vocab_size;
+    for (uint32_t i = 0; i < g->logits_n; i++)
+        if (g->row_failed[g->table[g->t.gather + i]])
+            memset(logits + i * vocab, 0, vocab * sizeof(*logits));
+    if (ret_logits)
+        *ret_logits = logits;
+    return 0;
 }
 
 int graph_step(struct graph *g, const struct kv *kv, const struct engine_row *rows, uint32_t n,
@@ -217,8 +292,9 @@ int graph_step(struct graph *g, const struct kv *kv, const struct engine_row *ro
     if (err)
         return err;
     tables_fill(g, kv, rows, n);
-    begin(g);
+    graph_begin(g);
     graph_record_embed(g);
+    foretell_first(g);
     for (uint32_t i = 0; i < c->num_hidden_layers && !g->err; i++)
         run_layer(g, i);
     tap_flush(g, ENGINE_TAP_RESIDUAL, c->num_hidden_layers, BUF_X, g->n, g->d.hidden_p,
@@ -296,12 +372,12 @@ int graph_mtp_step(struct graph *g, const struct kv *kv, const struct engine_row
         if (last_row_find(g, &rows[i], g->table + g->t.gather + i))
             return fault_set(fault, EINVAL, "MTP item %u: position %u is not of the last step", i,
                              rows[i].position);
-    begin(g);
+    graph_begin(g);
     record_mtp_in(g, g->w);
     // The gather list serves two norms of one step: the second needs its own values.
-    flush(g);
+    graph_flush(g);
     memcpy(g->table + g->t.gather, logits_gather, g->logits_n * sizeof(uint32_t));
-    begin(g);
+    graph_begin(g);
     if (!g->err)
         run_layer(g, layer);
     record_head(g, g->w->mtp_head_norm, layer + 1);
@@ -382,6 +458,18 @@ static int buffers_create(struct graph *g, struct fault *fault)
     return 0;
 }
 
+static int lists_create(struct graph *g, struct fault *fault)
+{
+    int err = 0;
+    for (uint32_t i = 0; i < GRAPH_CMDS && !err; i++) {
+        err = vk_cmd_create(g->dev, &g->cmds[i].cmd, fault);
+        g->cmds[i].slots = calloc(g->p.config->n_routed_experts + 1u, sizeof(uint32_t));
+        if (!err && !g->cmds[i].slots)
+            err = fault_set(fault, ENOMEM, "out of memory");
+    }
+    return err;
+}
+
 int graph_create(const struct graph_params *params, struct graph **ret, struct fault *fault)
 {
     struct graph *g = calloc(1, sizeof(*g));
@@ -400,7 +488,8 @@ int graph_create(const struct graph_params *params, struct graph **ret, struct f
         goto fail;
     g->kv = calloc(g->w->layers_n, sizeof(struct vk_buffer *));
     g->last_rows = calloc(params->rows_max, sizeof(*g->last_rows));
-    if (!g->kv || !g->last_rows) {
+    g->row_failed = calloc(params->rows_max, sizeof(*g->row_failed));
+    if (!g->kv || !g->last_rows || !g->row_failed) {
         err = fault_set(fault, ENOMEM, "out of memory");
         goto fail;
     }
@@ -408,7 +497,7 @@ int graph_create(const struct graph_params *params, struct graph **ret, struct f
     if (!err)
         err = rope_upload(g, fault);
     if (!err)
-        err = vk_cmd_create(g->dev, &g->cmd, fault);
+        err = lists_create(g, fault);
     if (err)
         goto fail;
     *ret = g;
@@ -424,13 +513,17 @@ void graph_destroy(struct graph **gp)
     *gp = NULL;
     if (!g)
         return;
-    vk_cmd_destroy(&g->cmd);
+    for (uint32_t i = 0; i < GRAPH_CMDS; i++) {
+        vk_cmd_destroy(&g->cmds[i].cmd);
+        free(g->cmds[i].slots);
+    }
     for (int i = 0; i < BUF_COUNT; i++)
         vk_buffer_destroy(&g->buf[i]);
     for (uint32_t i = 0; g->kv && i < g->w->layers_n; i++)
         vk_buffer_destroy(&g->kv[i]);
     free(g->kv);
     free(g->last_rows);
+    free(g->row_failed);
     free(g->tap_data);
     free(g);
 }
@@ -475,6 +568,25 @@ int graph_kv_read(struct graph *g, const struct kv *kv, uint32_t layer, uint32_t
 uint32_t graph_kv_entry(const struct graph *g)
 {
     return g->d.entry;
+}
+
+void graph_source_set(struct graph *g, const struct expert_source *source)
+{
+    g->source = source;
+}
+
+const struct fault *graph_row_fault(const struct graph *g, uint32_t row)
+{
+    return row < g->n && g->row_failed[row] ? &g->row_fault : NULL;
+}
+
+void graph_routing_set(struct graph *g,
+                       void (*fn)(void *user, uint32_t layer, const uint32_t *ids, uint32_t rows,
+                                  uint32_t k),
+                       void *user)
+{
+    g->routing = fn;
+    g->routing_user = user;
 }
 
 void graph_tap_set(struct graph *g, engine_tap_fn fn, void *user)

@@ -2,7 +2,8 @@
 // graph: the forward pass of one step as Vulkan dispatches, over paged KV.
 //
 // One submission runs up to each router; there the expert ids come to the host, which names the
-// slots (today every expert is resident) and goes on.  The host touches no activation except
+// matrices and goes on: all at once where experts are resident, in the order in which a source
+// brings them where they are streamed (graph_experts.c).  The host touches no activation except
 // logits. A row's results depend on its own sequence only: every kernel sums in an order that is
 // fixed by positions and columns, and experts are summed in ascending number, so any batch,
 // chunking or slot order gives the same bits.  Attention is absorbed for prompts too: the expanded
@@ -23,6 +24,7 @@ struct graph_params {
     uint32_t rows_max;        // of a step
     uint32_t logits_rows_max; // of them with logits
     uint32_t sequences, pages_per_sequence, pages;
+    bool slots; // routed experts come from a source
 };
 
 struct graph_item { // one line of the memory plan
@@ -56,6 +58,15 @@ int graph_mtp_step(struct graph *graph, const struct kv *kv, const struct engine
 int graph_kv_read(struct graph *graph, const struct kv *kv, uint32_t layer, uint32_t seq,
                   uint32_t position, float *ret, struct fault *fault);
 uint32_t graph_kv_entry(const struct graph *graph); // values of an entry
+
+// graph_source_set sets who brings experts into slots (params.slots).
+void graph_source_set(struct graph *graph, const struct expert_source *source);
+// graph_row_fault returns why row i of the last step has no result, or NULL.
+const struct fault *graph_row_fault(const struct graph *graph, uint32_t row);
+void graph_routing_set(struct graph *graph,
+                       void (*fn)(void *user, uint32_t layer, const uint32_t *ids, uint32_t rows,
+                                  uint32_t k),
+                       void *user);
 
 void graph_tap_set(struct graph *graph, engine_tap_fn fn, void *user);
 void graph_counters_get(const struct graph *graph, struct engine_counters *ret);

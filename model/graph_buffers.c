@@ -28,6 +28,7 @@ const char *const graph_buffer_name[BUF_COUNT] = {
     [BUF_CAT] = "MTP inputs",
     [BUF_ROPE] = "RoPE table",
     [BUF_IDS] = "expert ids",
+    [BUF_IDS_NEXT] = "expert ids, foretold",
     [BUF_LOGITS] = "logits",
     [BUF_TABLE] = "step tables",
 };
@@ -159,6 +160,8 @@ uint64_t graph_buffer_bytes(const struct graph_params *params, const struct grap
     case BUF_WEIGHTS:
     case BUF_IDS:
         return moe ? floats(rows, c->num_experts_per_tok) : 0;
+    case BUF_IDS_NEXT:
+        return moe && params->slots ? floats(rows, c->num_experts_per_tok) : 0;
     case BUF_ACT:
         return floats(pairs, d->inter_p);
     case BUF_OUT:
@@ -190,6 +193,7 @@ enum vk_memory graph_buffer_memory(enum graph_buffer buffer)
 {
     switch (buffer) {
     case BUF_IDS:
+    case BUF_IDS_NEXT:
     case BUF_LOGITS:
         return VK_MEMORY_READBACK;
     case BUF_TABLE:

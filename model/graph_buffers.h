@@ -27,6 +27,7 @@ enum graph_buffer {
     BUF_CAT,      // MTP: embedding | hidden [rows, cat_p]
     BUF_ROPE,     // cos, sin [context, rope / 2, 2]
     BUF_IDS,      // expert ids for the host [rows, k]
+    BUF_IDS_NEXT, // with slots: what the next MoE layer will probably choose, same shape
     BUF_LOGITS,   // logits for the host [logits_rows, vocab]
     BUF_TABLE,    // u32 tables written by the host, see struct graph_table
     BUF_COUNT

@@ -55,7 +55,7 @@ struct vk_pipeline *graph_pipeline_matmul(struct graph *g, enum kernel kernel, s
     bool row_scale =
         kernel == KERNEL_ABSORB ? absorb_straddles(g) : mat->scols && mat->srow0 % tile.rows != 0;
     uint32_t spec[] = {g->subgroup, tile.rows, tile.xrows, mat->dtype,
-                       decode,      row_scale, act_scale};
+                       decode,      row_scale, act_scale,  mat->shift};
     return graph_pipeline(g, kernel, spec, sizeof(spec) / sizeof(spec[0]));
 }
 

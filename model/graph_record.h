@@ -9,8 +9,18 @@
 
 #include <string.h>
 
+#define GRAPH_EXPERTS_MAX 1024u // of a layer
 #define GRAPH_EPS_LORA                                                                             \
     1e-6f // q_a_layernorm, kv_a_layernorm, whatever rms_norm_eps says (model.md 3.2)
+
+// Command lists in flight: what was submitted before its turn comes again is waited for.
+#define GRAPH_CMDS 4u
+struct graph_cmd {
+    struct vk_cmd *cmd;
+    uint64_t value;  // timeline value that says it is done; 0: not submitted
+    uint32_t *slots; // [n_routed_experts] expert slots that it reads
+    uint32_t slots_n;
+};
 
 struct graph {
     struct graph_params p;
@@ -18,7 +28,9 @@ struct graph {
     struct graph_table t;
     const struct weights *w;
     struct vk_device *dev;
-    struct vk_cmd *cmd;
+    struct graph_cmd cmds[GRAPH_CMDS];
+    uint32_t cmd_at;    // cmds[cmd_at] is being recorded
+    struct vk_cmd *cmd; // its list
     struct vk_buffer *buf[BUF_COUNT];
     struct vk_buffer **kv; // [layers]
     uint32_t *table;       // host address of BUF_TABLE
@@ -28,11 +40,18 @@ struct graph {
 
     // The step being run.
     uint32_t n, logits_n, context; // rows, rows with logits, highest position + 1
-    bool tables_moe; // the tables of pairs are an MoE layer's that may not have run yet
+    bool tables_moe;         // the tables of pairs are an MoE layer's that may not have run yet
+    bool *row_failed;        // [rows_max] an expert that the row needs could not be had
+    struct fault row_fault;  // why, the first of the step
+    uint32_t foretold_layer; // whose experts the list cmds[foretold_cmd] foretells; WEIGHT_NONE
+    uint32_t foretold_cmd;
     struct engine_row
         *last_rows; // [rows_max] rows of the last main step, whose hidden states are kept
     uint32_t last_n;
 
+    const struct expert_source *source; // NULL: experts are resident
+    void (*routing)(void *user, uint32_t layer, const uint32_t *ids, uint32_t rows, uint32_t k);
+    void *routing_user;
     engine_tap_fn tap;
     void *tap_user;
     float *tap_data;
@@ -61,6 +80,12 @@ struct graph_moe {
     uint32_t tiles, pairs;
     uint32_t xrows; // pairs of a tile at most
     uint32_t mat0;  // one MLP for all tiles, or WEIGHT_NONE
+};
+
+// Some of them for one dispatch: matrices of one pipeline, with slots of one heap and offset.
+struct graph_tiles {
+    uint32_t first, n;
+    uint32_t xrows, mat0; // as struct graph_moe
 };
 
 static inline uint32_t graph_ceil_div(uint32_t a, uint32_t b)
@@ -110,11 +135,46 @@ void graph_record_norm(struct graph *g, const struct graph_norm *norm);
 void graph_record_residual_norm(struct graph *g, uint32_t weight);
 void graph_record_embed(struct graph *g);
 void graph_record_attention(struct graph *g, uint32_t layer_idx);
-void graph_record_router(struct graph *g, const struct weight_layer *layer);
+// graph_record_router writes what the router of a layer chooses for BUF_XN to ids.
+void graph_record_router(struct graph *g, const struct weight_layer *layer, enum graph_buffer ids);
 void graph_record_mlp(struct graph *g, const struct weight_layer *layer,
                       const struct graph_moe *moe);
+
+// The stages of graph_record_mlp, for experts that come one by one.  No barriers, but where a stage
+// quantises (official-fp8).
+void graph_record_mlp_in(struct graph *g, const struct weight_layer *layer);
+void graph_record_up(struct graph *g, const struct weight_layer *layer,
+                     const struct graph_tiles *tiles, uint32_t gate_idx);
+void graph_record_act(struct graph *g, const struct weight_layer *layer, uint32_t mat,
+                      uint32_t pair0, uint32_t pairs);
+void graph_record_down(struct graph *g, const struct weight_layer *layer,
+                       const struct graph_tiles *tiles, uint32_t gate_idx);
+void graph_record_sum(struct graph *g); // ends with a barrier
 
 // Fill BUF_TABLE for the rows of the step; ids: [n, k], read from the router.
 struct graph_moe graph_table_dense(struct graph *g, uint32_t mat);
 struct graph_moe graph_table_experts(struct graph *g, const struct weight_layer *layer,
                                      const uint32_t *ids);
+// graph_table_pairs fills the pairs only: those of expert e are first[e] .. first[e + 1] - 1;
+// first: [n_routed_experts + 1].  Rows that failed have none.
+struct graph_moe graph_table_pairs(struct graph *g, const struct weight_layer *layer,
+                                   const uint32_t *ids, uint32_t *first);
+void graph_tile_add(struct graph *g, struct graph_moe *moe, uint32_t mat, uint32_t pair0,
+                    uint32_t pairs);
+void graph_tile_shared(struct graph *g, const struct weight_layer *layer, struct graph_moe *moe);
+
+// Submissions (graph.c).  graph_begin starts the next command list; graph_submit sends it off;
+// graph_flush sends it off and waits for all; graph_wait waits for one and gives its slots back.
+void graph_begin(struct graph *g);
+void graph_submit(struct graph *g);
+void graph_flush(struct graph *g);
+void graph_wait(struct graph *g, struct graph_cmd *cmd);
+
+// Streamed experts (graph_experts.c).
+// graph_foretell records which experts the router of an MoE layer would choose for BUF_X as it is
+// now, and says whether it did; graph_foretold tells the source what came out.
+bool graph_foretell(struct graph *g, uint32_t layer_idx);
+void graph_foretold(struct graph *g, uint32_t layer_idx);
+// graph_run_experts computes the experts of a layer as the source brings them, and records the sum;
+// ids: [n, k].
+void graph_run_experts(struct graph *g, uint32_t layer_idx, const uint32_t *ids);

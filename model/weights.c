@@ -28,6 +28,7 @@ struct plan {         // what weights_plan builds besides struct weights
     size_t loads_n, loads_cap, mats_cap, heaps_cap;
     uint64_t *heap_bytes;
     uint64_t heap_max;
+    bool experts; // place the routed ones too
     uint32_t vectors_n;
     uint32_t layer;                   // being placed, or LAYER_GLOBAL
     uint32_t role_mat[ROLE_COUNT];    // of the layer being placed
@@ -90,7 +91,7 @@ static int heap_take(struct plan *p, uint64_t bytes, uint64_t room, uint32_t *re
     return 0;
 }
 
-static int matrix_dtype(enum dtype dtype, uint32_t *ret, uint32_t *ret_units)
+int weights_dtype(enum dtype dtype, uint32_t *ret, uint32_t *ret_units)
 {
     switch (dtype) { // 16-byte units of 16 columns
     case DTYPE_F8_E4M3:
@@ -131,7 +132,7 @@ static int matrix_place(struct plan *p, const struct tensor_spec *spec, const st
                              .up = WEIGHT_NONE,
                              .down = WEIGHT_NONE};
     uint32_t units;
-    if (matrix_dtype(tensor->dtype, &mat.dtype, &units))
+    if (weights_dtype(tensor->dtype, &mat.dtype, &units))
         return fault_set(p->fault, ENOTSUP, "%s: dtype %s is not served for matrices", spec->name,
                          dtype_name[tensor->dtype]);
     mat.k16 = (spec->cols + 15) / 16 * units;
@@ -217,6 +218,8 @@ static int tensor_place(const struct tensor_spec *spec, void *user)
     const struct model_config *config = checkpoint_config(p->ck);
     if (!role_is_global(spec->role) && spec->layer >= p->w.layers_n)
         return 0; // the MTP layer, not wanted
+    if (spec->group == TENSOR_GROUP_ROUTED_EXPERTS && !p->experts)
+        return 0;
     if (spec->role == ROLE_HEAD && config->tie_word_embeddings)
         return 0;
     const struct tensor *tensor, *scale;
@@ -362,7 +365,9 @@ static int layer_place(struct plan *p, uint32_t idx)
     layer->post_attention_norm = p->role_vector[ROLE_POST_ATTENTION_NORM];
     layer->q_a_norm = p->role_vector[ROLE_Q_A_NORM];
     layer->kv_a_norm = p->role_vector[ROLE_KV_A_NORM];
-    return err ? err : mlp_dtype_check(p, idx);
+    if (layer->moe && !p->experts)
+        layer->expert0 = WEIGHT_NONE; // weights_slots_add
+    return err || layer->expert0 == WEIGHT_NONE ? err : mlp_dtype_check(p, idx);
 }
 
 static void roles_clear(struct plan *p)
@@ -409,23 +414,28 @@ static int tensor_visit(const struct tensor_spec *spec, void *user)
     return tensor_place(spec, p);
 }
 
-int weights_plan(const struct checkpoint *ck, struct vk_device *dev, bool mtp, uint64_t heap_max,
-                 struct weights **ret, struct fault *fault)
+uint64_t weights_heap_max(const struct vk_device *dev, uint64_t heap_max)
 {
     const struct vk_limits *limits = vk_device_limits(dev);
+    uint64_t max = HEAP_BYTES_MAX;
+    if (limits->allocation_max < max)
+        max = limits->allocation_max & ~15ull;
+    if (vk_device_path(dev) == VK_PATH_TEXEL && limits->texel_elements_max * 16 < max)
+        max = limits->texel_elements_max * 16;
+    return heap_max && heap_max < max ? heap_max & ~15ull : max;
+}
+
+int weights_plan(const struct checkpoint *ck, struct vk_device *dev, bool mtp, bool experts,
+                 uint64_t heap_max, struct weights **ret, struct fault *fault)
+{
     const struct model_config *config = checkpoint_config(ck);
     struct plan *p = calloc(1, sizeof(*p));
     if (!p)
         return fault_set(fault, ENOMEM, "out of memory");
     struct weights *w = &p->w;
-    *p = (struct plan){.ck = ck, .fault = fault, .heap_max = HEAP_BYTES_MAX};
+    *p = (struct plan){
+        .ck = ck, .fault = fault, .experts = experts, .heap_max = weights_heap_max(dev, heap_max)};
     w->dev = dev;
-    if (limits->allocation_max < p->heap_max)
-        p->heap_max = limits->allocation_max & ~15ull;
-    if (vk_device_path(dev) == VK_PATH_TEXEL && limits->texel_elements_max * 16 < p->heap_max)
-        p->heap_max = limits->texel_elements_max * 16;
-    if (heap_max && heap_max < p->heap_max)
-        p->heap_max = heap_max & ~15ull;
     w->layers_n = mtp ? model_config_layers(config) : config->num_hidden_layers;
     w->layers = calloc(w->layers_n, sizeof(*w->layers));
     p->layer = LAYER_GLOBAL;
@@ -443,6 +453,39 @@ int weights_plan(const struct checkpoint *ck, struct vk_device *dev, bool mtp, u
     return 0;
 }
 
+/* ------------------------------------------------------------------ slots */
+
+int weights_slots_add(struct weights *w, uint32_t n, struct vk_buffer **arenas, uint32_t arenas_n,
+                      struct fault *fault)
+{
+    struct plan *p = (struct plan *)w;
+    struct weight_mat *mats = realloc(w->mats, (w->mats_n + 3ull * n) * sizeof(*mats));
+    if (!mats)
+        return fault_set(fault, ENOMEM, "out of memory");
+    memset(mats + w->mats_n, 0, 3ull * n * sizeof(*mats));
+    w->mats = mats;
+    w->slot_mat0 = w->mats_n;
+    w->slots_n = n;
+    w->mats_n += 3 * n;
+    p->mats_cap = w->mats_n;
+    w->arenas = arenas;
+    w->arenas_n = arenas_n;
+    for (uint32_t i = 0; i < w->layers_n; i++)
+        if (w->layers[i].moe)
+            w->layers[i].expert0 = w->slot_mat0;
+    return 0;
+}
+
+void weights_slot_set(struct weights *w, uint32_t slot, const struct weight_mat mats[3])
+{
+    uint32_t at = w->slot_mat0 + 3 * slot;
+    assert(slot < w->slots_n);
+    memcpy(&w->mats[at], mats, 3 * sizeof(*mats));
+    struct weight_mat *table = vk_buffer_map(w->mats_buf);
+    if (table)
+        memcpy(&table[at], mats, 3 * sizeof(*mats));
+}
+
 /* ------------------------------------------------------------------- load */
 
 struct loader {
@@ -455,15 +498,14 @@ struct loader {
     struct fault *fault;
 };
 
-// Copies rows of row_bytes to rows of padded_bytes; F16 widens to F32 on the way.
-static void rows_pad(const struct tensor *tensor, const uint8_t *src, uint32_t rows, uint32_t cols,
-                     uint64_t padded_bytes, uint8_t *dst)
+void weights_rows_pad(enum dtype dtype, const uint8_t *src, uint32_t rows, uint32_t cols,
+                      uint64_t padded_bytes, uint8_t *dst)
 {
-    uint64_t row_bytes = (uint64_t)cols * dtype_bytes[tensor->dtype];
+    uint64_t row_bytes = (uint64_t)cols * dtype_bytes[dtype];
     for (uint32_t r = 0; r < rows; r++) {
         uint8_t *to = dst + r * padded_bytes;
         memset(to, 0, padded_bytes);
-        if (tensor->dtype == DTYPE_F16)
+        if (dtype == DTYPE_F16)
             checkpoint_dtype_to_f32(DTYPE_F16, src + r * row_bytes, cols, (float *)(void *)to);
         else
             memcpy(to, src + r * row_bytes, row_bytes);
@@ -501,7 +543,7 @@ static int matrix_load(struct loader *l, const struct load *load)
             return err;
         const uint8_t *src = l->scratch;
         if (row_bytes != padded_bytes) {
-            rows_pad(tensor, l->scratch, rows, mat->cols, padded_bytes, l->padded);
+            weights_rows_pad(tensor->dtype, l->scratch, rows, mat->cols, padded_bytes, l->padded);
             src = l->padded;
         }
         err = vk_buffer_write(l->p->w.heaps[mat->heap], mat->w16 * 16ull + row * padded_bytes, src,
@@ -552,7 +594,7 @@ static int tables_upload(struct loader *l)
     int err = vk_buffer_write(w->mats_buf, 0, w->mats, w->mats_n * sizeof(*w->mats), l->fault);
     if (!err)
         err = vk_buffer_write(w->vectors, 0, l->vectors, 4ull * l->p->vectors_n, l->fault);
-    for (uint32_t i = 0; i < w->heaps_n && !err; i++) {
+    for (uint32_t i = 0; i < w->heaps_n + w->arenas_n && !err; i++) {
         table[0] = vk_buffer_address(w->heaps[i]);
         err = vk_buffer_write(w->heap_table, i * sizeof(table), table, sizeof(table), l->fault);
     }
@@ -562,10 +604,12 @@ static int tables_upload(struct loader *l)
 static int buffers_create(struct weights *w, struct fault *fault)
 {
     struct plan *p = (struct plan *)w;
-    w->heaps = calloc(w->heaps_n, sizeof(struct vk_buffer *));
+    w->heaps = calloc(w->heaps_n + w->arenas_n, sizeof(struct vk_buffer *));
     if (!w->heaps)
         return fault_set(fault, ENOMEM, "out of memory");
     int err = 0;
+    for (uint32_t i = 0; i < w->arenas_n; i++)
+        w->heaps[w->heaps_n + i] = w->arenas[i];
     for (uint32_t i = 0; i < w->heaps_n && !err; i++)
         err = vk_buffer_create(w->dev,
                                &(struct vk_buffer_params){.bytes = p->heap_bytes[i],
@@ -575,16 +619,18 @@ static int buffers_create(struct weights *w, struct fault *fault)
     const struct {
         struct vk_buffer **buf;
         uint64_t bytes;
+        enum vk_memory memory;
         const char *name;
     } tables[] = {
-        {&w->mats_buf, w->mats_n * sizeof(*w->mats), "weight table"},
-        {&w->vectors, 4ull * (p->vectors_n + 4), "norms and biases"},
-        {&w->heap_table, 8ull * w->heaps_n, "heap addresses"},
+        {&w->mats_buf, w->mats_n * sizeof(*w->mats), // those of slots change
+         w->slots_n ? VK_MEMORY_UPLOAD : VK_MEMORY_DEVICE, "weight table"},
+        {&w->vectors, 4ull * (p->vectors_n + 4), VK_MEMORY_DEVICE, "norms and biases"},
+        {&w->heap_table, 8ull * (w->heaps_n + w->arenas_n), VK_MEMORY_DEVICE, "heap addresses"},
     };
     for (size_t i = 0; i < sizeof(tables) / sizeof(tables[0]) && !err; i++)
         err = vk_buffer_create(w->dev,
                                &(struct vk_buffer_params){.bytes = tables[i].bytes,
-                                                          .memory = VK_MEMORY_DEVICE,
+                                                          .memory = tables[i].memory,
                                                           .name = tables[i].name},
                                tables[i].buf, fault);
     return err;

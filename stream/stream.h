@@ -3,7 +3,7 @@
 // (io/disk), the slots (model/), and residency (sched/) behind the engine's struct expert_source.
 // The only folder besides daemon/ that sees io, sched and model together, so that tools and tests
 // stream without a daemon.  Read doc/streaming.md first.
-// Owner: the step thread, except stream_stats_read (any thread).
+// Owner: the step thread, except stream_drive_stats and stream_degraded (any thread).
 #pragma once
 #include "io/disk/reader.h"
 #include "model/engine.h"

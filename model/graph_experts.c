@@ -1,0 +1,248 @@
+// SPDX-License-Identifier: MIT
+// Routed experts that come from drives: those that are in slots go first, the others as they land,
+// each batch in a submission of its own, so that kernels and drives work side by side.  Every pair
+// of a row and an expert has its own place for its result, and one last dispatch adds them up in
+// ascending expert number: when an expert came, or in which wave, does not show in the bits.
+#include "model/graph_record.h"
+
+#include <errno.h>
+
+// Steps of more rows choose nearly every expert of the next layer: foretelling says nothing.
+#define FORETELL_ROWS_MAX 8u
+
+struct batch { // experts that are ready together
+    struct expert_ready ready[GRAPH_EXPERTS_MAX];
+    uint32_t n;
+};
+
+static const struct weight_mat *slot_gate(const struct graph *g, const struct expert_ready *ready)
+{
+    return graph_mat(g, g->w->slot_mat0 + 3 * ready->slot);
+}
+
+// Experts that one dispatch can take lie in one heap at one offset.
+static bool slots_alike(const struct graph *g, const struct expert_ready *a,
+                        const struct expert_ready *b)
+{
+    const struct weight_mat *x = slot_gate(g, a), *y = slot_gate(g, b);
+    bool heaps = x->heap == y->heap || vk_device_path(g->dev) == VK_PATH_ADDRESS;
+    return heaps && x->shift == y->shift &&
+           graph_mat(g, x->down)->shift == graph_mat(g, y->down)->shift;
+}
+
+// Sorts alike ones together; inside a batch the order is free.
+static void batch_sort(const struct graph *g, struct batch *batch)
+{
+    for (uint32_t done = 0; done < batch->n;) {
+        uint32_t end = done + 1;
+        for (uint32_t i = end; i < batch->n; i++)
+            if (slots_alike(g, &batch->ready[done], &batch->ready[i])) {
+                struct expert_ready swap = batch->ready[end];
+                batch->ready[end++] = batch->ready[i];
+                batch->ready[i] = swap;
+            }
+        done = end;
+    }
+}
+
+// An expert that cannot be had: the rows that chose it have no result.
+static void expert_fail(struct graph *g, const uint32_t *ids, uint32_t expert,
+                        const struct fault *fault)
+{
+    uint32_t k = g->p.config->num_experts_per_tok;
+    for (uint32_t i = 0; i < g->n * k; i++) {
+        uint32_t row = i / k;
+        if (ids[i] != expert || g->row_failed[row])
+            continue;
+        g->row_failed[row] = true;
+        g->table[g->t.sum_rows + row * 2 + 1] = 0;
+    }
+    if (!g->row_fault.err)
+        g->row_fault = *fault;
+}
+
+// Takes out the experts without a slot.
+static void batch_filter(struct graph *g, struct batch *batch, const uint32_t *ids,
+                         const struct fault *fault)
+{
+    uint32_t kept = 0;
+    for (uint32_t i = 0; i < batch->n; i++) {
+        if (batch->ready[i].slot == EXPERT_NO_SLOT)
+            expert_fail(g, ids, batch->ready[i].expert, fault);
+        else
+            batch->ready[kept++] = batch->ready[i];
+    }
+    batch->n = kept;
+}
+
+// Appends the tiles of a batch, one group for each run of alike slots; with the shared experts'
+// as the first group if asked.  Returns how many groups.
+static uint32_t batch_tiles(struct graph *g, const struct weight_layer *layer,
+                            struct graph_moe *moe, const struct batch *batch, const uint32_t *first,
+                            bool shared, struct graph_tiles *groups, uint32_t *gates)
+{
+    struct graph_cmd *cmd = &g->cmds[g->cmd_at];
+    uint32_t n = 0;
+    if (shared && layer->mlp != WEIGHT_NONE) {
+        groups[n] = (struct graph_tiles){moe->tiles, 0, moe->xrows, WEIGHT_NONE};
+        graph_tile_shared(g, layer, moe);
+        groups[n].n = moe->tiles - groups[n].first;
+        gates[n++] = layer->mlp;
+    }
+    for (uint32_t i = 0; i < batch->n; i++) {
+        const struct expert_ready *ready = &batch->ready[i];
+        uint32_t gate = g->w->slot_mat0 + 3 * ready->slot;
+        if (i == 0 || !slots_alike(g, ready, &batch->ready[i - 1])) {
+            groups[n] = (struct graph_tiles){moe->tiles, 0, moe->xrows, WEIGHT_NONE};
+            gates[n++] = gate;
+        }
+        graph_tile_add(g, moe, gate, first[ready->expert],
+                       first[ready->expert + 1] - first[ready->expert]);
+        groups[n - 1].n = moe->tiles - groups[n - 1].first;
+        cmd->slots[cmd->slots_n++] = ready->slot;
+    }
+    return n;
+}
+
+static void batch_record(struct graph *g, const struct weight_layer *layer, struct graph_moe *moe,
+                         struct batch *batch, const uint32_t *first, bool shared)
+{
+    struct graph_tiles groups[GRAPH_EXPERTS_MAX + 1];
+    uint32_t gates[GRAPH_EXPERTS_MAX + 1];
+    uint32_t k = g->p.config->num_experts_per_tok;
+    batch_sort(g, batch);
+    uint32_t n = batch_tiles(g, layer, moe, batch, first, shared, groups, gates);
+    graph_record_mlp_in(g, layer);
+    for (uint32_t i = 0; i < n; i++)
+        graph_record_up(g, layer, &groups[i], gates[i]);
+    graph_barrier(g);
+    for (uint32_t i = 0; i < batch->n; i++) {
+        uint32_t e = batch->ready[i].expert;
+        graph_record_act(g, layer, layer->expert0, first[e], first[e + 1] - first[e]);
+    }
+    if (shared && layer->mlp != WEIGHT_NONE)
+        graph_record_act(g, layer, layer->mlp, g->n * k, g->n);
+    for (uint32_t i = 0; i < n; i++)
+        graph_record_down(g, layer, &groups[i], gates[i]);
+    graph_barrier(g);
+}
+
+// The experts of the rows that go on, ascending.
+static uint32_t experts_union(const struct graph *g, const uint32_t *first, uint32_t *ret)
+{
+    uint32_t n = 0;
+    for (uint32_t e = 0; e < g->p.config->n_routed_experts; e++)
+        if (first[e + 1] > first[e])
+            ret[n++] = e;
+    return n;
+}
+
+// Gives slots back whose kernels are through; those of the oldest list in any case if `wait`.
+// Returns whether there was one.
+static bool lists_reap(struct graph *g, bool wait)
+{
+    bool reaped = false;
+    for (uint32_t i = 1; i < GRAPH_CMDS; i++) { // oldest first
+        struct graph_cmd *cmd = &g->cmds[(g->cmd_at + i) % GRAPH_CMDS];
+        if (cmd->value == 0)
+            continue;
+        if (!wait && !vk_reached(g->dev, cmd->value))
+            break;
+        graph_wait(g, cmd);
+        wait = false;
+        reaped = true;
+    }
+    return reaped;
+}
+
+// After an error in the middle of a layer: takes what the source still brings, so that no slot
+// stays held.
+static void experts_drain(struct graph *g, uint32_t left)
+{
+    struct expert_ready ready[64];
+    struct fault fault = {0};
+    while (left > 0) {
+        uint32_t n = g->source->next(g->source->user, ready, 64, true, &fault);
+        if (n == 0 && !lists_reap(g, true))
+            return;
+        for (uint32_t i = 0; i < n; i++)
+            if (ready[i].slot != EXPERT_NO_SLOT)
+                g->source->release(g->source->user, &ready[i].slot, 1);
+        left -= n < left ? n : left;
+    }
+}
+
+void graph_run_experts(struct graph *g, uint32_t layer_idx, const uint32_t *ids)
+{
+    const struct weight_layer *layer = &g->w->layers[layer_idx];
+    const struct expert_source *source = g->source;
+    uint32_t first[GRAPH_EXPERTS_MAX + 1], experts[GRAPH_EXPERTS_MAX];
+    struct graph_moe moe = graph_table_pairs(g, layer, ids, first);
+    uint32_t left = experts_union(g, first, experts);
+    source->begin(source->user, layer_idx, experts, left);
+    graph_foretold(g, layer_idx + 1);
+
+    struct batch *batch = &(struct batch){0};
+    bool shared = true;
+    while (!g->err && (left > 0 || shared)) {
+        struct fault fault = {0};
+        // What is there goes first, with the shared experts; then whatever lands.
+        batch->n = source->next(source->user, batch->ready, GRAPH_EXPERTS_MAX, !shared, &fault);
+        bool reaped = lists_reap(g, false);
+        if (batch->n == 0 && !shared) {
+            if (!reaped && !lists_reap(g, true))
+                g->err = fault_set(g->fault, EIO, "layer %u: %u experts neither come nor fail",
+                                   layer_idx, left);
+            continue;
+        }
+        left -= batch->n;
+        batch_filter(g, batch, ids, &fault);
+        batch_record(g, layer, &moe, batch, first, shared);
+        shared = false;
+        if (left > 0) {
+            graph_submit(g);
+            graph_begin(g);
+        }
+    }
+    if (g->err)
+        experts_drain(g, left);
+    graph_record_sum(g);
+}
+
+/* --------------------------------------------------------------- foretelling */
+
+static bool foretells(const struct graph *g, uint32_t layer_idx)
+{
+    return g->source && g->buf[BUF_IDS_NEXT] && g->n <= FORETELL_ROWS_MAX &&
+           layer_idx < g->p.config->num_hidden_layers && g->w->layers[layer_idx].moe;
+}
+
+bool graph_foretell(struct graph *g, uint32_t layer_idx)
+{
+    if (!foretells(g, layer_idx))
+        return false;
+    graph_record_residual_norm(g, g->w->layers[layer_idx].post_attention_norm);
+    graph_record_router(g, &g->w->layers[layer_idx], BUF_IDS_NEXT);
+    return true;
+}
+
+// Tells the first choices of all rows before their second ones.
+void graph_foretold(struct graph *g, uint32_t layer_idx)
+{
+    const struct model_config *c = g->p.config;
+    uint32_t k = c->num_experts_per_tok, n = 0;
+    if (!foretells(g, layer_idx) || g->err)
+        return;
+    uint32_t ranked[FORETELL_ROWS_MAX * 64];
+    bool seen[GRAPH_EXPERTS_MAX] = {0};
+    const uint32_t *ids = vk_buffer_map(g->buf[BUF_IDS_NEXT]);
+    for (uint32_t j = 0; j < k; j++)
+        for (uint32_t row = 0; row < g->n; row++) {
+            uint32_t e = ids[row * k + j];
+            if (e >= c->n_routed_experts || seen[e] || g->row_failed[row])
+                continue;
+            seen[e] = true;
+            ranked[n++] = e;
+        }
+    g->source->predict(g->source->user, layer_idx, ranked, n);
+}
