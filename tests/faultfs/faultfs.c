@@ -5,7 +5,8 @@
 //
 // Files open with O_DIRECT, or not at all with --refuse-direct (EINVAL, as file systems do that
 // cannot).  Ends with SIGTERM, SIGINT, its parent's death or an unmount: what waits is answered
-// with EIO, and the mount is gone.  Prints "ready" once the mount is there.
+// with EIO, and the mount is gone.  Prints "ready" once the mount is there.  A read that waits
+// while its thread is interrupted ends with EINTR, so that a process can be killed.
 //
 // One thread, one loop: FUSE requests as they come, answers that wait in a list; so one read that
 // hangs holds nobody else.
@@ -76,11 +77,12 @@ static void waits_answer(struct faultfs *fs, bool release, bool end)
     const int64_t now = now_ms();
     for (struct wait **at = &fs->waits; *at;) {
         struct wait *w = *at;
+        const bool killed = fuse_req_interrupted(w->req); // its reader could not end otherwise
         if (release)
             w->fate.hang = false;
-        if (end)
-            w->fate.err = -EIO;
-        if (!end && (w->fate.hang || w->due_ms > now)) {
+        if (end || killed)
+            w->fate.err = end ? -EIO : -EINTR;
+        if (!end && !killed && (w->fate.hang || w->due_ms > now)) {
             at = &w->next;
             continue;
         }
@@ -374,7 +376,6 @@ static int faultfs_run(struct faultfs *fs, int signals)
                                {.fd = signals, .events = POLLIN}};
         if (poll(fds, 2, waits_timeout_ms(fs)) < 0 && errno != EINTR)
             err = -errno;
-        waits_answer(fs, false, false);
         if (fds[1].revents)
             break;
         if (fds[0].revents & POLLIN) {
@@ -386,6 +387,7 @@ static int faultfs_run(struct faultfs *fs, int signals)
         } else if (fds[0].revents) {
             break; // unmounted
         }
+        waits_answer(fs, false, false);
     }
     waits_answer(fs, true, true);
     free(buf.mem);

@@ -4,6 +4,7 @@ import errno
 import mmap
 import os
 import random
+import signal
 import subprocess
 import sys
 import tempfile
@@ -151,6 +152,14 @@ class Faults(unittest.TestCase):
                 self.assertFalse(self.fs.is_mounted())
                 self.assertNotIn(os.path.basename(self.fs.path),
                                  os.listdir(os.path.dirname(self.fs.path)))
+
+    def test_killed_while_hung(self):
+        self.fs.command("hang", "a")
+        reader = subprocess.Popen(["cat", os.path.join(self.fs.path, "a")])
+        while not self.fs.hits()[0]:
+            time.sleep(0.01)
+        reader.kill()
+        self.assertEqual(reader.wait(), -signal.SIGKILL)
 
     def test_refuses_direct(self):
         self.fs.stop()
