@@ -56,17 +56,18 @@ static int open_quietly(const char *path, int extra)
 }
 
 // file_open opens directly if that works.
-static int file_open(struct disk_reader *r, const char *path, bool *ret_direct, struct fault *fault)
+static int file_open(struct disk_reader *r, const char *path, bool *ret_direct, bool *ret_refused,
+                     struct fault *fault)
 {
-    bool refused = false;
     *ret_direct = false;
+    *ret_refused = false;
     if (!r->params.buffered) {
         int fd = open_quietly(path, O_DIRECT);
         if (fd >= 0 && direct_suits(fd)) {
             *ret_direct = true;
             return fd;
         }
-        refused = fd >= 0 || errno == EINVAL;
+        *ret_refused = fd >= 0 || errno == EINVAL;
         if (fd >= 0)
             close(fd);
     }
@@ -74,13 +75,6 @@ static int file_open(struct disk_reader *r, const char *path, bool *ret_direct, 
     if (fd < 0)
         return fault_set(fault, errno, "%s: cannot be opened: %s%s", path, strerror(errno),
                          errno == EMFILE ? " (raise LimitNOFILE=)" : "");
-    if (refused && !r->refused_told) {
-        r->refused_told = true; // one warning: the others of the file system are alike
-        reader_warn(r,
-                    "%s: the file system refuses O_DIRECT: reading through the page cache, which "
-                    "costs memory and speed",
-                    path);
-    }
     return fd;
 }
 
@@ -105,11 +99,12 @@ int disk_reader_file_add(struct disk_reader *r, uint32_t drive, const char *path
                          uint32_t *ret_file, struct fault *fault)
 {
     struct reader_file file = {.drive = drive};
+    bool refused;
     if (drive >= r->drives_n)
         return fault_set(fault, EINVAL, "%s: drive %u is not there", path, drive);
     if (r->files_n == FILES_MAX)
         return fault_set(fault, EINVAL, "%s: more than %u files", path, FILES_MAX);
-    int fd = file_open(r, path, &file.direct, fault);
+    int fd = file_open(r, path, &file.direct, &refused, fault);
     if (fd < 0)
         return fd;
     int err = file_size(fd, path, &file.bytes, fault);
@@ -122,6 +117,13 @@ int disk_reader_file_add(struct disk_reader *r, uint32_t drive, const char *path
         free(file.path);
         close(fd);
         return err;
+    }
+    if (refused && !r->refused_told) {
+        r->refused_told = true; // one warning: the others of the file system are alike
+        reader_warn(r,
+                    "%s: the file system refuses O_DIRECT: reading through the page cache, which "
+                    "costs memory and speed",
+                    path);
     }
     r->files[r->files_n] = file;
     r->engine_files[r->files_n] = (struct engine_file){.fd = fd, .drive = drive};

@@ -110,6 +110,7 @@ static void loop_once(struct disk_reader *r)
     for (uint32_t i = 0; i < n; i++)
         piece_ended(r, done[i].tag, done[i].res, now_ns);
     loop_commands(r);
+    now_ns = reader_now_ns(); // not before what was just submitted
     loop_timeouts(r, now_ns);
     dispatch(r, now_ns);
     loop_publish(r);

@@ -187,7 +187,7 @@ int disk_reader_probe(struct disk_reader *r, struct fault *fault)
         return err;
     err = measure_all(&m, &size, &depth);
     if (err < 0) // its engine stays, as its reads do
-        return fault_set(fault, -err, "%s: did not answer within %.1f s", r->drives[0].name,
+        return fault_set(fault, -err, "%s: did not answer within %.3g s", r->drives[0].name,
                          (double)r->params.timeout_us / 1e6);
     r->table->close(&m.io);
     r->params.read_size = size;

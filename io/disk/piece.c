@@ -263,7 +263,7 @@ static void piece_fault(struct disk_reader *r, const struct piece *p, int err, s
         shorter(r, p, fault);
     else if (err == ETIMEDOUT)
         fault_set(fault, ETIMEDOUT,
-                  "%s: %u bytes at offset %llu: drive %s did not answer within %.1f s", path,
+                  "%s: %u bytes at offset %llu: drive %s did not answer within %.3g s", path,
                   p->cut.bytes, off, name, (double)r->params.timeout_us / 1e6);
     else
         fault_set(fault, EIO, "%s: %u bytes at offset %llu: %s (drive %s, tried %u times)", path,
