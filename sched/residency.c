@@ -8,63 +8,89 @@
 #define KEYS_MAX  (1u << 24)
 #define SLOTS_MAX (1u << 20)
 
-// A worth is [proven 1 | count 23 | last use 40], so that one comparison orders keys.
-#define LAST_BITS 40u
-#define LAST_MAX  ((1ull << LAST_BITS) - 1)
-#define COUNT_MAX ((1u << 23) - 1)
-#define PROVEN    (1ull << 63)
+// A share of visits is 0..SHARE_ONE; the weights of a visit are 2^-NOW_SHIFT and 2^-OFTEN_SHIFT.
+// Chosen with tools/replay (doc/residency.md): with either share alone, or an OFTEN_SHIFT of 3, the
+// hit rate is 0.3 to 3 points lower; 4 and 6 give about the same.
+#define SHARE_ONE   (1u << 24)
+#define NOW_SHIFT   1u
+#define OFTEN_SHIFT 5u
 
-// A use counts 16, so that a count keeps four bits behind the point when it is halved.
-#define COUNT_ONE    16u
-#define COUNT_PROVEN (2 * COUNT_ONE)
-
-// Keys that were seen once keep this share of the slots against keys that were seen twice.
-#define PROBATION_SHARE 8u
-
-// Counts are halved once every key could have been used so often.
-#define AGE_USES_A_KEY 8u
+// A distance of d layers of n counts 10 * d + n: a visit that is due at once is worth some ten
+// times one that is a whole step away.  Hit rates hardly depend on it (n * 0.3 to n * 3).
+#define DISTANCE_UNIT 10u
 
 #define NOWHERE UINT32_MAX
-
-enum part { PROBATION, MAIN, PART_COUNT };
 
 const char *const residency_policy_name[RESIDENCY_POLICY_COUNT] = {
     [RESIDENCY_OURS] = "ours", [RESIDENCY_LRU] = "lru", [RESIDENCY_LFU] = "lfu"};
 
 struct key {
-    uint64_t last;  // number of its last use, 0: never
-    uint32_t count; // uses, halved now and then, in units of 1 / COUNT_ONE
-    uint32_t slot;  // or RESIDENCY_NONE
+    uint32_t now, often; // shares of its layer's visits that wanted it
+    uint32_t slot;       // or RESIDENCY_NONE
+    uint64_t uses;
+    uint64_t last; // number of its last use, 0: never
 };
 
 struct slot {
     uint32_t key; // or RESIDENCY_NONE
     uint32_t holds;
-    uint32_t at; // index in its part's heap, or NOWHERE while it is free, empty or held
-    enum part part;
+    uint32_t at; // index in its layer's heap, or NOWHERE while it is empty or held
 };
 
 struct entry { // of a heap
-    uint64_t worth;
+    uint64_t rank, last;
     uint32_t slot;
 };
 
-// The slots of a part that may be given away, the least worthy at index 0.
+// The slots with keys of one layer that may be given away, the least worthy at index 0.  Within a
+// layer the order of keys changes only when it is visited; between layers, all the time.
 struct heap {
-    struct entry *entries; // [slots_n]
+    struct entry *entries; // [layer_keys or slots_n, whichever is less]
     uint32_t n;
 };
 
 struct residency {
     struct residency_params params;
-    struct key *keys;     // [keys_n]
-    struct slot *slots;   // [slots_n]
-    uint32_t *free_slots; // [slots_n], a stack
-    struct heap heaps[PART_COUNT];
-    uint32_t part_n[PART_COUNT]; // slots with a key of that part, held ones too
-    uint32_t free_n, probation_min;
-    uint64_t uses, age_at; // uses so far, and at which number counts are halved next
+    uint32_t layers_n;
+    struct key *keys;      // [keys_n]
+    struct slot *slots;    // [slots_n]
+    uint32_t *free_slots;  // [slots_n], a stack
+    struct heap *heaps;    // [layers_n]
+    struct entry *entries; // of all heaps
+    uint32_t free_n, resident_n;
+    uint32_t last_key; // that was used, RESIDENCY_NONE: none yet
+    uint64_t uses;
 };
+
+static uint32_t layer_of(const struct residency *r, uint32_t key)
+{
+    return key / r->params.layer_keys;
+}
+
+// key_rank orders the keys of one layer.
+static uint64_t key_rank(const struct residency *r, uint32_t key)
+{
+    const struct key *k = &r->keys[key];
+    switch (r->params.policy) {
+    case RESIDENCY_LRU:
+        return k->last;
+    case RESIDENCY_LFU:
+        return k->uses;
+    default:
+        return (uint64_t)k->now + k->often;
+    }
+}
+
+// layer_worth makes a rank comparable with those of other layers: the nearer a layer's next visit,
+// the less it costs to keep what that visit may want.
+static uint64_t layer_worth(const struct residency *r, uint32_t layer, uint64_t rank)
+{
+    if (r->params.policy != RESIDENCY_OURS)
+        return rank;
+    uint32_t here = r->last_key == RESIDENCY_NONE ? r->layers_n - 1 : layer_of(r, r->last_key);
+    uint64_t distance = layer > here ? layer - here : layer + r->layers_n - here;
+    return (rank << 32) / (DISTANCE_UNIT * distance + r->layers_n);
+}
 
 /* -------------------------------------------------------------------- heap */
 
@@ -76,7 +102,9 @@ static void heap_put(struct residency *r, struct heap *heap, uint32_t at, struct
 
 static bool entry_before(const struct entry *a, const struct entry *b)
 {
-    return a->worth != b->worth ? a->worth < b->worth : a->slot < b->slot;
+    if (a->rank != b->rank)
+        return a->rank < b->rank;
+    return a->last != b->last ? a->last < b->last : a->slot < b->slot;
 }
 
 static void heap_up(struct residency *r, struct heap *heap, uint32_t at, struct entry entry)
@@ -100,9 +128,29 @@ static void heap_down(struct residency *r, struct heap *heap, uint32_t at, struc
     heap_put(r, heap, at, entry);
 }
 
-static void heap_remove(struct residency *r, struct heap *heap, uint32_t at)
+/* ------------------------------------------------------------------- slots */
+
+static struct heap *slot_heap(const struct residency *r, uint32_t slot)
 {
-    r->slots[heap->entries[at].slot].at = NOWHERE;
+    return &r->heaps[layer_of(r, r->slots[slot].key)];
+}
+
+// slot_offer puts a slot with a key among those that may be given away.
+static void slot_offer(struct residency *r, uint32_t slot)
+{
+    uint32_t key = r->slots[slot].key;
+    struct heap *heap = slot_heap(r, slot);
+    heap_up(r, heap, heap->n++, (struct entry){key_rank(r, key), r->keys[key].last, slot});
+}
+
+// slot_withdraw takes it out from among them, if it is there.
+static void slot_withdraw(struct residency *r, uint32_t slot)
+{
+    struct heap *heap = slot_heap(r, slot);
+    uint32_t at = r->slots[slot].at;
+    if (at == NOWHERE)
+        return;
+    r->slots[slot].at = NOWHERE;
     struct entry moved = heap->entries[--heap->n];
     if (at == heap->n)
         return;
@@ -112,33 +160,31 @@ static void heap_remove(struct residency *r, struct heap *heap, uint32_t at)
         heap_down(r, heap, at, moved);
 }
 
-/* ------------------------------------------------------------------- slots */
-
-static enum part key_part(const struct residency *r, uint32_t key)
+static void slot_empty(struct residency *r, uint32_t slot)
 {
-    return residency_worth(r, key) & PROVEN ? MAIN : PROBATION;
+    slot_withdraw(r, slot);
+    r->keys[r->slots[slot].key].slot = RESIDENCY_NONE;
+    r->slots[slot].key = RESIDENCY_NONE;
+    r->resident_n--;
 }
 
-// slot_leave takes a slot with a key out of its part.
-static void slot_leave(struct residency *r, uint32_t slot)
+// least returns the slot of the least worthy key that may lose it, or RESIDENCY_NONE.
+static uint32_t least(const struct residency *r, uint64_t *ret_worth)
 {
-    struct slot *s = &r->slots[slot];
-    r->part_n[s->part]--;
-    if (s->at != NOWHERE)
-        heap_remove(r, &r->heaps[s->part], s->at);
-}
-
-// slot_join puts a slot into the part of its key, and among those that may be given away unless it
-// is held.
-static void slot_join(struct residency *r, uint32_t slot)
-{
-    struct slot *s = &r->slots[slot];
-    s->part = key_part(r, s->key);
-    r->part_n[s->part]++;
-    if (s->holds > 0)
-        return;
-    struct heap *heap = &r->heaps[s->part];
-    heap_up(r, heap, heap->n++, (struct entry){residency_worth(r, s->key), slot});
+    const struct entry *best = NULL;
+    uint64_t best_worth = 0;
+    for (uint32_t layer = 0; layer < r->layers_n; layer++) {
+        if (r->heaps[layer].n == 0)
+            continue;
+        const struct entry *entry = &r->heaps[layer].entries[0];
+        uint64_t worth = layer_worth(r, layer, entry->rank);
+        if (best && (worth > best_worth || (worth == best_worth && entry->last >= best->last)))
+            continue;
+        best = entry;
+        best_worth = worth;
+    }
+    *ret_worth = best_worth;
+    return best ? best->slot : RESIDENCY_NONE;
 }
 
 /* ------------------------------------------------------------------ public */
@@ -146,7 +192,21 @@ static void slot_join(struct residency *r, uint32_t slot)
 static bool params_ok(const struct residency_params *p)
 {
     return p->keys_n >= 1 && p->keys_n <= KEYS_MAX && p->slots_n >= 1 && p->slots_n <= SLOTS_MAX &&
-           p->policy < RESIDENCY_POLICY_COUNT;
+           p->layer_keys <= p->keys_n && p->policy < RESIDENCY_POLICY_COUNT;
+}
+
+// heaps_create: a layer has no more slots than keys.
+static int heaps_create(struct residency *r)
+{
+    uint32_t max =
+        r->params.layer_keys < r->params.slots_n ? r->params.layer_keys : r->params.slots_n;
+    r->heaps = calloc(r->layers_n, sizeof(*r->heaps));
+    r->entries = calloc((size_t)r->layers_n * max, sizeof(*r->entries));
+    if (!r->heaps || !r->entries)
+        return -ENOMEM;
+    for (uint32_t layer = 0; layer < r->layers_n; layer++)
+        r->heaps[layer].entries = &r->entries[(size_t)layer * max];
+    return 0;
 }
 
 int residency_create(const struct residency_params *params, struct residency **ret)
@@ -158,17 +218,14 @@ int residency_create(const struct residency_params *params, struct residency **r
     if (!r)
         return -ENOMEM;
     r->params = *params;
-    if (params->age_uses == 0)
-        r->params.age_uses = AGE_USES_A_KEY * params->keys_n;
-    r->age_at = r->params.age_uses;
-    r->probation_min = params->slots_n / PROBATION_SHARE;
+    if (params->layer_keys == 0 || params->policy != RESIDENCY_OURS)
+        r->params.layer_keys = params->keys_n; // the others know no layers
+    r->layers_n = (params->keys_n - 1) / r->params.layer_keys + 1;
+    r->last_key = RESIDENCY_NONE;
     r->keys = calloc(params->keys_n, sizeof(*r->keys));
     r->slots = calloc(params->slots_n, sizeof(*r->slots));
     r->free_slots = calloc(params->slots_n, sizeof(*r->free_slots));
-    for (uint32_t part = 0; part < PART_COUNT; part++)
-        r->heaps[part].entries = calloc(params->slots_n, sizeof(struct entry));
-    if (!r->keys || !r->slots || !r->free_slots || !r->heaps[PROBATION].entries ||
-        !r->heaps[MAIN].entries) {
+    if (!r->keys || !r->slots || !r->free_slots || heaps_create(r)) {
         residency_destroy(&r);
         return -ENOMEM;
     }
@@ -191,8 +248,8 @@ void residency_destroy(struct residency **residency)
     free(r->keys);
     free(r->slots);
     free(r->free_slots);
-    for (uint32_t part = 0; part < PART_COUNT; part++)
-        free(r->heaps[part].entries);
+    free(r->heaps);
+    free(r->entries);
     free(r);
     *residency = NULL;
 }
@@ -212,71 +269,51 @@ uint32_t residency_key(const struct residency *r, uint32_t slot)
 uint64_t residency_worth(const struct residency *r, uint32_t key)
 {
     assert(key < r->params.keys_n);
-    const struct key *k = &r->keys[key];
-    uint64_t counted = (uint64_t)k->count << LAST_BITS | k->last;
-    switch (r->params.policy) {
-    case RESIDENCY_LRU:
-        return PROVEN | k->last;
-    case RESIDENCY_LFU:
-        return PROVEN | counted;
-    default:
-        return k->count >= COUNT_PROVEN ? PROVEN | counted : k->last;
-    }
+    return layer_worth(r, layer_of(r, key), key_rank(r, key));
 }
 
 uint32_t residency_resident_n(const struct residency *r)
 {
-    return r->part_n[PROBATION] + r->part_n[MAIN];
+    return r->resident_n;
 }
 
-// residency_age halves the counts, which may send keys back on probation.  Numbers of uses are
-// halved too when they would outgrow their field: what was older stays older, or becomes as old.
-static void residency_age(struct residency *r)
+// visit_begin lets the shares of a layer's keys fall; residency_use raises those of the wanted.
+static void visit_begin(struct residency *r, uint32_t layer)
 {
-    bool renumber = r->uses >= LAST_MAX / 2;
+    uint32_t first = layer * r->params.layer_keys, left = r->params.keys_n - first;
+    uint32_t n = left < r->params.layer_keys ? left : r->params.layer_keys;
+    struct heap *heap = &r->heaps[layer];
 
-    for (uint32_t key = 0; key < r->params.keys_n; key++) {
-        if (r->params.policy == RESIDENCY_OURS)
-            r->keys[key].count /= 2;
-        if (renumber)
-            r->keys[key].last /= 2;
+    for (uint32_t key = first; key < first + n; key++) {
+        r->keys[key].now -= r->keys[key].now >> NOW_SHIFT;
+        r->keys[key].often -= r->keys[key].often >> OFTEN_SHIFT;
     }
-    if (renumber)
-        r->uses /= 2;
-    r->age_at = r->uses + r->params.age_uses;
-    for (uint32_t part = 0; part < PART_COUNT; part++)
-        r->heaps[part].n = r->part_n[part] = 0;
-    for (uint32_t slot = 0; slot < r->params.slots_n; slot++) {
-        r->slots[slot].at = NOWHERE;
-        if (r->slots[slot].key != RESIDENCY_NONE)
-            slot_join(r, slot);
-    }
+    // Neighbours may have become equal, or equals neighbours: the heap is built anew, in place.
+    uint32_t heap_n = heap->n;
+    for (heap->n = 0; heap->n < heap_n;)
+        slot_offer(r, heap->entries[heap->n].slot);
 }
 
 void residency_use(struct residency *r, uint32_t key)
 {
     assert(key < r->params.keys_n);
-    if (r->uses >= r->age_at)
-        residency_age(r);
     struct key *k = &r->keys[key];
-    if (k->slot != RESIDENCY_NONE)
-        slot_leave(r, k->slot);
-    k->last = ++r->uses;
-    k->count = k->count > COUNT_MAX - COUNT_ONE ? COUNT_MAX : k->count + COUNT_ONE;
-    if (k->slot != RESIDENCY_NONE)
-        slot_join(r, k->slot);
-}
+    uint32_t last_key = r->last_key;
 
-// victim_part says from which part a slot comes when none is free; PART_COUNT: all are held.
-static enum part victim_part(const struct residency *r, uint32_t key)
-{
-    if (r->heaps[MAIN].n == 0)
-        return r->heaps[PROBATION].n > 0 ? PROBATION : PART_COUNT;
-    if (r->heaps[PROBATION].n == 0)
-        return MAIN;
-    if (key_part(r, key) == PROBATION)
-        return PROBATION;
-    return r->part_n[PROBATION] > r->probation_min ? PROBATION : MAIN;
+    r->last_key = key;
+    if (r->params.policy == RESIDENCY_OURS &&
+        (last_key == RESIDENCY_NONE || layer_of(r, last_key) != layer_of(r, key) ||
+         last_key >= key))
+        visit_begin(r, layer_of(r, key));
+    bool offered = k->slot != RESIDENCY_NONE && r->slots[k->slot].holds == 0;
+    if (offered)
+        slot_withdraw(r, k->slot);
+    k->now += SHARE_ONE >> NOW_SHIFT;
+    k->often += SHARE_ONE >> OFTEN_SHIFT;
+    k->uses++;
+    k->last = ++r->uses;
+    if (offered)
+        slot_offer(r, k->slot);
 }
 
 uint32_t residency_place(struct residency *r, uint32_t key, bool speculative, uint32_t *ret_evicted)
@@ -287,21 +324,17 @@ uint32_t residency_place(struct residency *r, uint32_t key, bool speculative, ui
     if (r->free_n > 0) {
         slot = r->free_slots[--r->free_n];
     } else {
-        enum part part = victim_part(r, key);
-        if (part == PART_COUNT)
+        uint64_t worth;
+        slot = least(r, &worth);
+        if (slot == RESIDENCY_NONE || (speculative && worth > residency_worth(r, key)))
             return RESIDENCY_NONE;
-        struct entry least = r->heaps[part].entries[0];
-        if (speculative && least.worth > residency_worth(r, key))
-            return RESIDENCY_NONE;
-        slot = least.slot;
         evicted = r->slots[slot].key;
-        slot_leave(r, slot);
-        r->keys[evicted].slot = RESIDENCY_NONE;
+        slot_empty(r, slot);
     }
     r->keys[key].slot = slot;
     r->slots[slot].key = key;
     r->slots[slot].holds = 1;
-    slot_join(r, slot);
+    r->resident_n++;
     *ret_evicted = evicted;
     return slot;
 }
@@ -312,7 +345,7 @@ void residency_hold(struct residency *r, uint32_t slot)
     struct slot *s = &r->slots[slot];
     assert(s->key != RESIDENCY_NONE || s->holds > 0);
     if (s->holds++ == 0)
-        heap_remove(r, &r->heaps[s->part], s->at);
+        slot_withdraw(r, slot);
 }
 
 void residency_release(struct residency *r, uint32_t slot)
@@ -322,22 +355,17 @@ void residency_release(struct residency *r, uint32_t slot)
     assert(s->holds > 0);
     if (--s->holds > 0)
         return;
-    if (s->key == RESIDENCY_NONE) {
+    if (s->key != RESIDENCY_NONE)
+        slot_offer(r, slot);
+    else
         r->free_slots[r->free_n++] = slot;
-        return;
-    }
-    r->part_n[s->part]--;
-    slot_join(r, slot);
 }
 
 void residency_forget(struct residency *r, uint32_t slot)
 {
     assert(slot < r->params.slots_n);
-    struct slot *s = &r->slots[slot];
-    assert(s->key != RESIDENCY_NONE);
-    slot_leave(r, slot);
-    r->keys[s->key].slot = RESIDENCY_NONE;
-    s->key = RESIDENCY_NONE;
-    if (s->holds == 0)
+    assert(r->slots[slot].key != RESIDENCY_NONE);
+    slot_empty(r, slot);
+    if (r->slots[slot].holds == 0)
         r->free_slots[r->free_n++] = slot;
 }
