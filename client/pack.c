@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: MIT
 // pack: an expert-major store of a checkpoint's experts, made or checked.  Ctrl-C keeps what is
 // done; the same command goes on with it.  Needs no daemon.
+#include "model/pack.h"
 #include "base/clock.h"
 #include "client/client.h"
 #include "client/interrupt.h"
 #include "client/progress.h"
-#include "model/pack.h"
 #include "model/pack_write.h"
 
 #include <errno.h>

@@ -193,25 +193,23 @@ static int part_paths(struct pack_place *place, const struct pack_place_params *
     return 0;
 }
 
-static int link_path(const struct pack_place *place, uint32_t part, char **ret, struct fault *fault)
+static void link_path(const struct pack_place *place, uint32_t part, char ret[PACK_PATH_MAX + 16])
 {
-    return text_make(ret, fault, "%s/experts.%u", place->partial, part);
+    snprintf(ret, PACK_PATH_MAX + 16, "%s/experts.%u", place->partial, part);
 }
 
 // links_match says whether the links lead to the drives that this call names.
 static bool links_match(const struct pack_place *place)
 {
+    char path[PACK_PATH_MAX + 16], target[PACK_PATH_MAX];
+
     for (uint32_t i = 0; i < place->layout->parts_n; i++) {
-        char target[PACK_PATH_MAX];
-        char *path = NULL;
-        if (!place->final[i])
+        const char *final = place->final[i];
+        if (!final)
             continue;
-        if (link_path(place, i, &path, NULL) < 0)
-            return false;
+        link_path(place, i, path);
         ssize_t n = readlink(path, target, sizeof(target));
-        free(path);
-        if (n != (ssize_t)strlen(place->final[i]) ||
-            memcmp(target, place->final[i], (size_t)n) != 0)
+        if (n != (ssize_t)strlen(final) || memcmp(target, final, (size_t)n) != 0)
             return false;
     }
     return true;
@@ -219,17 +217,14 @@ static bool links_match(const struct pack_place *place)
 
 static int links_make(const struct pack_place *place, struct fault *fault)
 {
-    int err = 0;
-    for (uint32_t i = 0; i < place->layout->parts_n && err == 0; i++) {
-        char *path = NULL;
-        if (!place->final[i])
-            continue;
-        err = link_path(place, i, &path, fault);
-        if (err == 0 && symlink(place->final[i], path) < 0)
-            err = failed(path, "cannot be made", fault);
-        free(path);
+    char path[PACK_PATH_MAX + 16];
+
+    for (uint32_t i = 0; i < place->layout->parts_n; i++) {
+        link_path(place, i, path);
+        if (place->final[i] && symlink(place->final[i], path) < 0)
+            return failed(path, "cannot be made", fault);
     }
-    return err;
+    return 0;
 }
 
 /* -------------------------------------------------------------- small files */
@@ -267,16 +262,19 @@ static int file_make(const char *path, const char *text, struct fault *fault)
 // file_equals says whether a small file holds just this text.
 static bool file_equals(const char *path, const char *text)
 {
-    size_t len = strlen(text);
-    uint64_t bytes = 0;
+    uint64_t bytes = 0, len = strlen(text);
+    char have[4096];
     int fd = -1;
-    char *have = malloc(len + 1);
 
-    bool equal = have && file_open(path, &fd, &bytes, NULL) == 0 && bytes == len &&
-                 file_read_at(fd, path, 0, have, len, NULL) == 0 && memcmp(have, text, len) == 0;
-    if (fd >= 0)
-        close(fd);
-    free(have);
+    if (file_open(path, &fd, &bytes, NULL) < 0)
+        return false;
+    bool equal = bytes == len;
+    for (uint64_t at = 0; equal && at < len;) {
+        size_t n = len - at < sizeof(have) ? (size_t)(len - at) : sizeof(have);
+        equal = file_read_at(fd, path, at, have, n, NULL) == 0 && memcmp(have, text + at, n) == 0;
+        at += n;
+    }
+    close(fd);
     return equal;
 }
 

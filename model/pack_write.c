@@ -17,7 +17,7 @@
 // Finished records that are looked at before a place is continued: those written last are what a
 // crash can have hurt, and some from all over.
 #define LOOK_LAST   4u
-#define LOOK_SPREAD 12u
+#define LOOK_SPREAD 4u
 
 struct work {
     const struct checkpoint *ck;
