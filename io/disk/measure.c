@@ -20,9 +20,10 @@ struct measure {
     uint32_t buffers_n;
     uint64_t end_ns; // of the budget
     uint64_t random;
-    uint32_t next_file[DISK_DRIVES_MAX], next_buffer;
-    double rate;  // last trial's, bytes/s
-    bool failing; // a read went wrong: the reader will say so, with all it does about it
+    uint32_t next_file[DISK_DRIVES_MAX];
+    uint64_t smallest; // buffer's bytes
+    double rate;       // last trial's, bytes/s
+    bool failing;      // a read went wrong: the reader will say so, with all it does about it
 };
 
 static uint64_t random_next(uint64_t *state)
@@ -32,6 +33,7 @@ static uint64_t random_next(uint64_t *state)
 }
 
 // measure_send reads somewhere from a file of the drive that is long enough; false: there is none.
+// Each tag has its own place in the buffers, counted across them.
 static bool measure_send(struct measure *m, uint32_t drive, uint32_t tag, uint32_t bytes)
 {
     const struct disk_reader *r = m->r;
@@ -48,10 +50,8 @@ static bool measure_send(struct measure *m, uint32_t drive, uint32_t tag, uint32
     struct engine_request req = {.tag = tag, .file = file, .bytes = bytes};
     req.off = random_next(&m->random) % ((r->files[file].bytes - bytes) / DISK_ALIGN + 1);
     req.off *= DISK_ALIGN;
-    req.buffer = m->next_buffer = (m->next_buffer + 1) % m->buffers_n;
-    const struct iovec *buffer = &r->buffers[req.buffer];
-    uint64_t places = (buffer->iov_len - bytes) / bytes + 1;
-    req.dst = (char *)buffer->iov_base + random_next(&m->random) % places * bytes;
+    req.buffer = tag % m->buffers_n;
+    req.dst = (char *)r->buffers[req.buffer].iov_base + (uint64_t)(tag / m->buffers_n) * bytes;
     r->table->send(m->io, &req);
     return true;
 }
@@ -61,7 +61,7 @@ static uint32_t measure_fill(struct measure *m, uint32_t bytes, uint32_t depth)
     uint32_t sent = 0;
     for (uint32_t d = 0; d < m->r->drives_n; d++)
         for (uint32_t k = 0; k < depth; k++)
-            sent += measure_send(m, d, d * MEASURE_DEPTH + k, bytes);
+            sent += measure_send(m, d, k * m->r->drives_n + d, bytes);
     return sent;
 }
 
@@ -90,25 +90,24 @@ static int measure_trial(struct measure *m, uint32_t bytes, uint32_t depth)
         for (uint32_t i = 0; i < n; i++) {
             m->failing |= done[i].res < (int32_t)bytes;
             if (now_ns - start_ns < MEASURE_TRIAL && !m->failing)
-                in_flight += measure_send(m, done[i].tag / MEASURE_DEPTH, done[i].tag, bytes);
+                in_flight += measure_send(m, done[i].tag % r->drives_n, done[i].tag, bytes);
         }
     }
     m->rate = last_ns > start_ns ? (double)sum / (double)(last_ns - start_ns) * 1e9 : 0;
     return 0;
 }
 
-// measure_try is a trial if it ends within the budget at the speed seen so far; else *ret is 0.
+// measure_try is a trial if it ends within the budget at the speed seen so far, and the buffers
+// have a place for each read; else *ret is 0.
 static int measure_try(struct measure *m, uint32_t bytes, uint32_t depth, double *ret)
 {
     uint64_t now_ns = reader_now_ns();
     double queue = (double)bytes * depth * m->r->drives_n;
     double need_ns = m->rate > 0 ? (double)MEASURE_TRIAL + queue / m->rate * 1e9 : 0;
-    uint64_t smallest = UINT64_MAX;
-    for (uint32_t i = 0; i < m->buffers_n; i++)
-        if (m->r->buffers[i].iov_len < smallest)
-            smallest = m->r->buffers[i].iov_len;
+    uint64_t places = m->smallest / bytes * m->buffers_n;
     *ret = 0;
-    if (m->failing || smallest < bytes || (double)now_ns + need_ns > (double)m->end_ns)
+    if (m->failing || places < (uint64_t)depth * m->r->drives_n ||
+        (double)now_ns + need_ns > (double)m->end_ns)
         return 0;
     int err = measure_trial(m, bytes, depth);
     *ret = m->failing ? 0 : m->rate;
@@ -171,8 +170,12 @@ int disk_reader_probe(struct disk_reader *r, struct fault *fault)
         return fault_set(fault, EINVAL, "there is no file whose drive could be measured");
     if (r->params.read_size && r->params.queue_depth)
         return 0;
-    struct measure m = {.r = r, .end_ns = reader_now_ns() + MEASURE_NS, .random = 1};
+    struct measure m = {
+        .r = r, .smallest = UINT64_MAX, .end_ns = reader_now_ns() + MEASURE_NS, .random = 1};
     m.buffers_n = r->params.buffers_n < MEASURE_BUFFERS ? r->params.buffers_n : MEASURE_BUFFERS;
+    for (uint32_t i = 0; i < m.buffers_n; i++)
+        if (r->buffers[i].iov_len < m.smallest)
+            m.smallest = r->buffers[i].iov_len;
     struct engine_params params = {
         .files = r->engine_files,
         .files_n = r->files_n,
