@@ -2,7 +2,7 @@
 // feed: items of files, one after another, at the speed of the drives: threads read ahead, past the
 // page cache where the file system can, while the caller works on an item.  For programs that read
 // a checkpoint or a pack from end to end; the daemon's reader is io/disk.
-// Owner: one thread; its own threads block no signal of the caller's.
+// Owner: one thread; its threads have the signal mask of the caller.
 #pragma once
 #include "base/fault.h"
 

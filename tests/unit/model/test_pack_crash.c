@@ -113,7 +113,7 @@ static void any_moment(const char *good)
     for (unsigned i = 0; i < TIMED_KILLS; i++) {
         if (access(params.dst, F_OK) == 0)
             clear();
-        kills += !run(0, 1 + (unsigned)(check_random(&state) % 20000));
+        kills += !run(0, 1 + (unsigned)(check_random(&state) % 4000));
     }
     finish(good);
     printf("%u of %u runs killed\n", kills, TIMED_KILLS);
