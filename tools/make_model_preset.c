@@ -71,6 +71,9 @@ const struct preset presets[] = {
     {"v3-slice-small", "v3-slice with 40 experts a layer: 6.7 GB", deepseek,
      "{\"intermediate_size\": 2048, \"num_hidden_layers\": 4, \"first_k_dense_replace\": 1,"
      " \"n_routed_experts\": 40, \"vocab_size\": 16384}"},
+    {"v3-load", "v3-slice with 8 experts a layer: its arithmetic, all in memory: 2.5 GB", deepseek,
+     "{\"intermediate_size\": 2048, \"num_hidden_layers\": 4, \"first_k_dense_replace\": 1,"
+     " \"n_routed_experts\": 8, \"n_group\": 1, \"topk_group\": 1, \"vocab_size\": 16384}"},
     {"v3-full", "the released model: 673 GB (688 with --mtp); 5 GB with --reflink", deepseek, "{}"},
     {"tiny-slice", "v3-slice in small: 64 experts, top 8, 4 layers", deepseek,
      "{\"hidden_size\": 256, \"intermediate_size\": 128, \"moe_intermediate_size\": 128,"
