@@ -41,6 +41,7 @@ static const struct error_row {
     [API_ERROR_DRAINING]        = {503, 5, "unavailable_error", "draining"},
     [API_ERROR_BUSY]            = {503, 1, "unavailable_error", "overloaded"},
     [API_ERROR_MEMORY]          = {503, 1, "unavailable_error", "out_of_memory"},
+    [API_ERROR_DRIVE]           = {503, 5, "unavailable_error", "drive_failed"},
     [API_ERROR_VERSION]         = {505, 0, INVALID, "http_version_not_supported"},
     // clang-format on
 };

@@ -36,6 +36,7 @@ enum api_error_kind {
     API_ERROR_DRAINING,        // 503 unavailable_error, draining; Retry-After
     API_ERROR_BUSY,            // 503 unavailable_error, overloaded; Retry-After
     API_ERROR_MEMORY,          // 503 unavailable_error, out_of_memory; Retry-After
+    API_ERROR_DRIVE,           // 503 unavailable_error, drive_failed; Retry-After
     API_ERROR_VERSION,         // 505 http_version_not_supported
     API_ERROR_KIND_COUNT
 };
