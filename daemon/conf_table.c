@@ -118,7 +118,8 @@ const struct conf_opt conf_opts[] = {
     WORD(model_mtp, "model", "mtp", mtp_words, "auto", RESTART,
         "Draft one token ahead with the model's own MTP layer and verify it; the text is the same. "
         "auto drafts while at most two answers run, if the layer fits in memory: with more, the "
-        "second row costs what it gains."),
+        "second row costs what it gains; with experts on drives it also measures whether drafting is "
+        "faster."),
 
     TEXT(device_select, "device", "select", 100, "auto",
         "Vulkan device: auto, an index, a UUID, or part of its name."),

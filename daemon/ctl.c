@@ -65,6 +65,7 @@ static void ready_tell(struct ctl *c)
     const struct topology *t = c->t;
     c->ready = true;
     lines_log("plan", t->plan);
+    lines_log("drives", t->drives);
     log_info("ready after %.1f s: %s on %s, context %u, %u KV tokens%s",
              (double)(clock_us() - c->start_us) / 1e6, t->served.name, t->device_name,
              t->served.context_max, t->kv_tokens, t->mtp ? ", drafting with MTP" : "");

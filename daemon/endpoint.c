@@ -4,6 +4,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "daemon/sock_state.h"
+#include "daemon/streaming.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -83,6 +84,7 @@ static void health_serve(struct sock_state *s, uint32_t conn, struct buf *body)
     uint64_t total = atomic_load_explicit(&t->load_total, memory_order_relaxed);
     int model = atomic_load_explicit(&t->model_state, memory_order_acquire);
     uint64_t waiting = metrics_get(&t->metrics, METRIC_ID_SEQUENCE_WAITING);
+    char failing[1024];
     struct health_info info = {
         .health = HEALTH_OK,
         .model = t->served.name,
@@ -94,6 +96,10 @@ static void health_serve(struct sock_state *s, uint32_t conn, struct buf *body)
         info.health = HEALTH_DRAINING;
     else if (model == MODEL_LOADING)
         info.health = HEALTH_LOADING;
+    else if (streaming_failing(&t->metrics, failing, sizeof(failing))) {
+        info.health = HEALTH_DEGRADED;
+        info.detail = failing;
+    }
     uint32_t retry_after_s = 0;
     uint16_t status = health_write(body, &info, &retry_after_s);
     whole_send(s, conn, status, ANSWER_JSON, retry_after_s, body);

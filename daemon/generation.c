@@ -291,8 +291,8 @@ static int event_apply(struct sock_state *s, struct req *req, const struct step_
             return err;
         choice_end(s, req, event->choice);
         return 0;
-    default: // CANCELLED without our asking cannot be; FAILED
-        return -EIO;
+    default:         // CANCELLED without our asking cannot be; FAILED
+        return -EIO; // see event_fail
     }
 }
 
@@ -320,7 +320,9 @@ static void event_fail(struct sock_state *s, struct req *req, int err)
 {
     struct api_error error;
     buf_clear(&s->out); // half a chunk
-    if (err == -EIO)
+    if (err == -EIO && req->failure[0])
+        api_error_set(&error, API_ERROR_DRIVE, NULL, "%s", req->failure);
+    else if (err == -EIO)
         api_error_set(&error, API_ERROR_INTERNAL, NULL, "the model could not compute this answer");
     else
         api_error_memory(&error);
@@ -331,7 +333,8 @@ static void event_handle(struct sock_state *s, const struct step_event *event)
 {
     struct req *req = &s->t->reqs[event->req];
     if (req->conn != SOCK_NONE && !req->ended[event->choice]) {
-        if (req->sampling->stream && !req->streaming)
+        // What fails before anything was said fails with a status.
+        if (req->sampling->stream && !req->streaming && event->kind != STEP_EVENT_FAILED)
             stream_begin(req, &s->out);
         int err = event_apply(s, req, event);
         if (err != 0)

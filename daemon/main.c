@@ -18,8 +18,9 @@
 #include <unistd.h>
 
 #define EXIT_USAGE        2
-#define LISTEN_FDS_FIRST  3   // sd_listen_fds(3)
-#define FDS_BESIDE_CONNS  64u // log, epoll, eventfds, device, shards
+#define LISTEN_FDS_FIRST  3    // sd_listen_fds(3)
+#define FDS_BESIDE_CONNS  64u  // log, epoll, eventfds, device
+#define FDS_FILES         512u // shards of a model (V3 has 163), or parts of a pack, in one place
 #define CONF_FILE_DEFAULT EXPERTD_SYSCONFDIR "/expertd/expertd.conf"
 
 enum option_id { // those without a letter
@@ -28,6 +29,7 @@ enum option_id { // those without a letter
     OPTION_MODEL,
     OPTION_SOCKET,
     OPTION_SET,
+    OPTION_TRACE_ROUTING,
     OPTION_PRINT_CONFIG,
     OPTION_PRINT_CONFIG_MAN,
     OPTION_VERSION,
@@ -40,6 +42,7 @@ static const struct option options[] = {
     {"model", required_argument, NULL, OPTION_MODEL},
     {"socket", required_argument, NULL, OPTION_SOCKET},
     {"set", required_argument, NULL, OPTION_SET},
+    {"trace-routing", required_argument, NULL, OPTION_TRACE_ROUTING},
     {"print-config", no_argument, NULL, OPTION_PRINT_CONFIG},
     {"print-config-man", no_argument, NULL, OPTION_PRINT_CONFIG_MAN},
     {"version", no_argument, NULL, OPTION_VERSION},
@@ -50,7 +53,7 @@ static const struct option options[] = {
 static void help_print(void)
 {
     printf("usage: expertd [--config FILE] [--check-config] [--model DIR] [--socket PATH]\n"
-           "               [--set section.key=value]...\n"
+           "               [--set section.key=value]... [--trace-routing FILE]\n"
            "       expertd --print-config | --print-config-man | --version | --help\n"
            "\n"
            "Serves a DeepSeek-V3 language model over HTTP on a Unix socket.  Without --config it\n"
@@ -72,9 +75,17 @@ static int set_add(struct conf_source *source, const char *option, const char *v
     return 0;
 }
 
-// args_parse fills in how the configuration is to be read.  Returns -1 to go on, or an exit status.
-static int args_parse(int argc, char **argv, struct conf_source *source, bool *ret_check)
+// What the command line says beside the configuration.
+struct args {
+    struct conf_source source;
+    bool check;
+    const char *trace_routing; // NULL: none
+};
+
+// args_parse fills in what the command line says.  Returns -1 to go on, or an exit status.
+static int args_parse(int argc, char **argv, struct args *args)
 {
+    struct conf_source *source = &args->source;
     int c;
     while ((c = getopt_long(argc, argv, "", options, NULL)) != -1) {
         switch (c) {
@@ -83,7 +94,7 @@ static int args_parse(int argc, char **argv, struct conf_source *source, bool *r
             source->file_required = true;
             break;
         case OPTION_CHECK_CONFIG:
-            *ret_check = true;
+            args->check = true;
             break;
         case OPTION_MODEL:
             if (set_add(source, "model.path=", optarg) != 0)
@@ -96,6 +107,9 @@ static int args_parse(int argc, char **argv, struct conf_source *source, bool *r
         case OPTION_SET:
             if (set_add(source, "", optarg) != 0)
                 return EXIT_FAILURE;
+            break;
+        case OPTION_TRACE_ROUTING:
+            args->trace_routing = optarg;
             break;
         case OPTION_PRINT_CONFIG:
             conf_print_file(stdout);
@@ -121,15 +135,19 @@ static int args_parse(int argc, char **argv, struct conf_source *source, bool *r
     return -1;
 }
 
-// fds_raise makes sure that every connection can have an fd.
+// fds_raise makes sure that every connection can have an fd, and every file if that is allowed.
 static int fds_raise(const struct conf *conf, struct fault *fault)
 {
     struct rlimit limit;
     rlim_t need = conf->limits_connections_max + FDS_BESIDE_CONNS;
-    if (getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur >= need)
+    rlim_t want = need + (1 + STREAM_DIRS_MAX) * FDS_FILES;
+    if (getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur >= want)
         return 0;
-    limit.rlim_cur = need;
-    if (need > limit.rlim_max || setrlimit(RLIMIT_NOFILE, &limit) != 0)
+    rlim_t had = limit.rlim_cur;
+    limit.rlim_cur = want < limit.rlim_max ? want : limit.rlim_max;
+    if (limit.rlim_cur > had && setrlimit(RLIMIT_NOFILE, &limit) != 0)
+        limit.rlim_cur = had;
+    if (limit.rlim_cur < need)
         return fault_set(fault, EMFILE,
                          "[limits] connections_max = %u needs %llu open files; raise LimitNOFILE, "
                          "or make it smaller",
@@ -163,18 +181,42 @@ static int listeners_open(struct topology *t, struct fault *fault)
     return err;
 }
 
-// memory_resolve turns a percentage into bytes of the device's memory.
+static uint64_t size_of(const struct conf_size *size, uint64_t whole)
+{
+    return size->percent > 0 ? whole / 100 * size->percent : size->bytes;
+}
+
+// memory_resolve turns percentages into bytes of the machine's and the device's memory.
 static int memory_resolve(struct topology *t, struct fault *fault)
 {
-    const struct conf_size *memory = &t->conf.device_memory;
-    t->memory_max = memory->bytes;
-    if (memory->percent == 0)
-        return 0;
-    struct vk_limits limits;
-    int err = vk_device_probe(t->conf.device_select, &limits, fault);
-    if (err == 0)
-        t->memory_max = limits.memory_bytes / 100 * memory->percent;
-    return err;
+    const struct conf *conf = &t->conf;
+    uint64_t machine = (uint64_t)sysconf(_SC_PHYS_PAGES) * (uint64_t)sysconf(_SC_PAGESIZE);
+    struct vk_limits limits = {0};
+    if (conf->device_memory.percent > 0 || conf->experts_vram.percent > 0) {
+        int err = vk_device_probe(conf->device_select, &limits, fault);
+        if (err != 0)
+            return err;
+    }
+    t->memory_max = size_of(&conf->device_memory, limits.memory_bytes);
+    t->slots_ram = size_of(&conf->experts_ram, machine);
+    t->slots_vram = size_of(&conf->experts_vram, limits.memory_bytes);
+    return 0;
+}
+
+// dirs_check: what [drives] names is there, before minutes go by with loading.
+static int dirs_check(const char *key, const char *list, struct fault *fault)
+{
+    char text[CONF_LIST_MAX];
+    const char *dirs[STREAM_DIRS_MAX];
+    memcpy(text, list, sizeof(text));
+    uint32_t n = conf_list_split(text, dirs, STREAM_DIRS_MAX);
+    for (uint32_t i = 0; i < n; i++) {
+        struct stat st;
+        int err = stat(dirs[i], &st) != 0 ? errno : S_ISDIR(st.st_mode) ? 0 : ENOTDIR;
+        if (err != 0)
+            return fault_set(fault, err, "[drives] %s: %s: %s", key, dirs[i], strerror(err));
+    }
+    return 0;
 }
 
 // cache_resolve finds the file of the pipeline cache and makes its directory; without one, shaders
@@ -241,10 +283,15 @@ static int kv_check(const struct topology *t, struct fault *fault)
 }
 
 // start does what can fail before the threads run.
-static int start(const struct conf *conf, struct topology **ret, struct fault *fault)
+static int start(const struct conf *conf, const char *trace_routing, struct topology **ret,
+                 struct fault *fault)
 {
     struct topology *t = NULL;
     int err = fds_raise(conf, fault);
+    if (err == 0)
+        err = dirs_check("pack", conf->drives_pack, fault);
+    if (err == 0)
+        err = dirs_check("shards", conf->drives_shards, fault);
     if (err != 0)
         return err;
     err = topology_create(conf, &t, fault);
@@ -257,6 +304,9 @@ static int start(const struct conf *conf, struct topology **ret, struct fault *f
         err = kv_check(t, fault);
     if (err == 0)
         err = memory_resolve(t, fault);
+    if (err == 0 && trace_routing)
+        err = routing_file_create(trace_routing, checkpoint_config(t->served.checkpoint), &t->trace,
+                                  fault);
     if (err != 0) {
         topology_destroy(&t);
         return err;
@@ -267,15 +317,16 @@ static int start(const struct conf *conf, struct topology **ret, struct fault *f
     return 0;
 }
 
-static int run(const struct conf_source *source, bool check)
+static int run(const struct args *args)
 {
+    const struct conf_source *source = &args->source;
     struct fault fault = {0};
     struct conf conf;
     if (conf_source_read(source, &conf, &fault) != 0) {
         log_error("%s", fault.text);
         return EXIT_USAGE;
     }
-    if (check)
+    if (args->check)
         return EXIT_SUCCESS;
     log_level_set((enum log_level)conf.log_level);
 
@@ -285,7 +336,7 @@ static int run(const struct conf_source *source, bool check)
         log_error("signals: %s", strerror(-err));
         return EXIT_FAILURE;
     }
-    if (start(&conf, &t, &fault) != 0) {
+    if (start(&conf, args->trace_routing, &t, &fault) != 0) {
         log_error("%s", fault.text);
         return EXIT_FAILURE;
     }
@@ -296,17 +347,17 @@ static int run(const struct conf_source *source, bool check)
 
 int main(int argc, char **argv)
 {
-    struct conf_source source = {.file = CONF_FILE_DEFAULT};
-    bool check = false;
-    source.sets = calloc((size_t)argc + 1, sizeof(*source.sets));
-    if (!source.sets)
+    struct args args = {.source = {.file = CONF_FILE_DEFAULT}};
+    struct conf_source *source = &args.source;
+    source->sets = calloc((size_t)argc + 1, sizeof(*source->sets));
+    if (!source->sets)
         return EXIT_FAILURE;
     umask(0077);
-    int status = args_parse(argc, argv, &source, &check);
+    int status = args_parse(argc, argv, &args);
     if (status < 0)
-        status = run(&source, check);
-    for (uint32_t i = 0; i < source.sets_n; i++)
-        free(source.sets[i]);
-    free(source.sets);
+        status = run(&args);
+    for (uint32_t i = 0; i < source->sets_n; i++)
+        free(source->sets[i]);
+    free(source->sets);
     return status;
 }

@@ -9,6 +9,7 @@
 #include "api/response.h"
 #include "api/route.h"
 #include "api/tokenize.h"
+#include "base/fault.h"
 #include "model/sampler.h"
 
 #include <stdatomic.h>
@@ -58,6 +59,10 @@ struct req {
     // Tok tells sock that the prompts are good: from here on a stream may begin.
     atomic_bool accepted;
 
+    // Written by step before it sends the first STEP_EVENT_FAILED of the request, then read only:
+    // what the client is told.  "": the model's own failure.
+    char failure[FAULT_TEXT_MAX];
+
     // Sock tells whoever has the request: the client is gone, or
     // needs no more; it is dropped soon.
     atomic_bool cancelled;                              // all choices; written by sock
@@ -99,7 +104,7 @@ enum step_event_kind {
     STEP_EVENT_STOP,      // the model ended its answer
     STEP_EVENT_LENGTH,    // max_tokens or the context ended it
     STEP_EVENT_CANCELLED, // the flag was seen
-    STEP_EVENT_FAILED,    // the model gave no usable logits, or the device is lost
+    STEP_EVENT_FAILED,    // no expert, no usable logits, or the device is lost
     STEP_EVENT_KIND_COUNT
 };
 

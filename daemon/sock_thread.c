@@ -5,6 +5,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "daemon/sock_state.h"
+#include "daemon/streaming.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -230,11 +231,39 @@ static void summary_log(struct sock_state *s)
              ring_depth(t->step_sock));
 }
 
+// streaming_log: the same for experts on drives.
+static void streaming_log(const struct metrics_page *page)
+{
+    uint64_t hits = metrics_get(page, METRIC_ID_EXPERT_HIT);
+    uint64_t wanted = hits + metrics_get(page, METRIC_ID_EXPERT_MISS);
+    uint64_t stall_us = metrics_get(page, METRIC_ID_EXPERT_STALL_FIRST_US) +
+                        metrics_get(page, METRIC_ID_EXPERT_STALL_LAST_US) +
+                        metrics_get(page, METRIC_ID_EXPERT_STALL_SLOTS_US);
+    uint64_t rate = 0, best = 0;
+    char failing[1024] = "";
+    if (metrics_get(page, METRIC_ID_EXPERT_SLOT) == 0)
+        return;
+    for (uint32_t i = 0; i < metrics_drives_n(page); i++) {
+        rate += metrics_drive_get(page, i, DRIVE_METRIC_ID_BYTES_SECOND);
+        best += metrics_drive_get(page, i, DRIVE_METRIC_ID_BEST_BYTES_SECOND);
+    }
+    streaming_failing(page, failing, sizeof(failing));
+    log_info("state: experts: %.1f %% of %llu found in slots; drives gave %.2f GB, %.2f of at best "
+             "%.2f GB/s; stalled for %.1f s; %llu failed%s%s",
+             wanted > 0 ? 100.0 * (double)hits / (double)wanted : 0.0, (unsigned long long)wanted,
+             (double)metrics_get(page, METRIC_ID_EXPERT_DRIVE_BYTES) / 1e9, (double)rate / 1e9,
+             (double)best / 1e9, (double)stall_us / 1e6,
+             (unsigned long long)metrics_get(page, METRIC_ID_EXPERT_FAILED), failing[0] ? "; " : "",
+             failing);
+}
+
 static void on_woken(void *user)
 {
     struct sock_state *s = user;
-    if (atomic_exchange_explicit(&s->t->summary, false, memory_order_acquire))
+    if (atomic_exchange_explicit(&s->t->summary, false, memory_order_acquire)) {
         summary_log(s);
+        streaming_log(&s->t->metrics);
+    }
 }
 
 // all_out says whether nothing is left to be answered or sent.

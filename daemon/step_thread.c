@@ -6,12 +6,17 @@
 // Speculative decoding (model.md 5.2, 5.3; k = 1): after a step the MTP layer guesses the token
 // after the newest; the guess is computed as a second row of the next step.  Its logits count only
 // if the token that was drawn is the guess, so the text is the same with and without.
-// Owner of: engine, scheduler, sampler, the token histories.  See daemon/topology.h.
+// With experts on drives that second row costs reads of its own; sched/draft_gate.h then finds out
+// whether drafting pays.  A row whose experts cannot be read fails alone: its answer ends with the
+// reason, the others go on.
+// Owner of: engine, stream, scheduler, sampler, the token histories.  See daemon/topology.h.
 #include "base/clock.h"
 #include "base/log.h"
+#include "daemon/streaming.h"
 #include "daemon/topology.h"
 #include "model/engine.h"
 #include "model/sampler.h"
+#include "sched/draft_gate.h"
 #include "sched/sched.h"
 
 #include <assert.h>
@@ -28,6 +33,9 @@
 // 873, eight 753 and 723.
 #define DRAFT_SEQUENCES_AUTO 2u
 
+#define MTP_LOST        UINT32_MAX // mtp_n of a sequence that can have no drafts any more
+#define IDLE_PUBLISH_MS 1000       // drives recover, or fail their probes, while nobody asks
+
 // One choice of a request: a job of the scheduler, by the job's number.
 struct gen {
     uint32_t req, choice;
@@ -36,7 +44,8 @@ struct gen {
     uint32_t history_n; // tokens that are certain
     uint32_t prompt_n;
     uint32_t limit_n; // history_n never passes it
-    uint32_t mtp_n;   // items that the MTP layer has seen, 0..mtp_n-1: it drafts without gaps only
+    uint32_t mtp_n;   // items that the MTP layer has seen, 0..mtp_n-1: it drafts without gaps only;
+                      // MTP_LOST: never again
     bool drafted;     // history[history_n] is a guess
     bool echo;        // log-probabilities of the prompt are wanted
 };
@@ -44,14 +53,20 @@ struct gen {
 struct step {
     struct topology *t;
     struct engine *engine;
+    struct streaming streaming;
     struct sched *sched;
     struct sampler *sampler;
     const struct model_config *config;
-    uint32_t draft_max;              // draft while at most this many sequences run; 0: never
-    struct gen *gens;                // [jobs_max]
-    uint32_t *choices_left;          // [reqs_n] choices that have not ended
-    uint32_t *histories;             // [sequences_max][context_max]
-    struct sched_row *picked;        // [batch_rows_max]
+    uint32_t draft_max; // draft while at most this many sequences run; 0: never
+    bool gated;         // and only while it pays
+    struct draft_gate gates[DRAFT_SEQUENCES_AUTO /* sequences that run - 1 */];
+    uint32_t gate_running;    // sequences of the last step that a gate was told of
+    uint64_t feed_us;         // of this step: what only fed the MTP layer
+    struct gen *gens;         // [jobs_max]
+    uint32_t *choices_left;   // [reqs_n] choices that have not ended
+    uint32_t *histories;      // [sequences_max][context_max]
+    struct sched_row *picked; // [batch_rows_max], of which [picked_n] are computed now
+    uint32_t picked_n;
     struct engine_row *rows;         // [batch_rows_max]
     struct engine_row *items;        // [batch_rows_max] for the MTP layer
     uint32_t *item_jobs;             // [batch_rows_max] whose draft an item with logits is
@@ -96,6 +111,17 @@ static void job_end(struct step *st, uint32_t job, enum step_event_kind kind)
                                         .choice = (uint16_t)gen->choice,
                                         .kind = (uint8_t)kind,
                                         .last = left == 0});
+}
+
+// job_fail ends an answer whose experts could not be had: the client is told why.
+static void job_fail(struct step *st, uint32_t job, const struct fault *fault)
+{
+    struct req *req = &st->t->reqs[st->gens[job].req];
+    if (!req->failure[0]) { // sock may be reading an earlier one
+        log_warning("an answer fails: %s", fault->text);
+        memcpy(req->failure, fault->text, sizeof(req->failure));
+    }
+    job_end(st, job, STEP_EVENT_FAILED);
 }
 
 static void job_add(struct step *st, uint32_t number, uint32_t choice)
@@ -294,9 +320,10 @@ static bool job_rows_done(struct step *st, const struct engine_row *rows, uint32
 }
 
 // mtp_items lists what the MTP layer has to see of a job's rows: item i takes the hidden state of
-// position i and token i + 1, which must be certain.  Only the newest asks for a guess.
+// position i and token i + 1, which must be certain.  Only the newest asks for a guess, if drafts
+// are wanted.
 static uint32_t mtp_items(struct step *st, uint32_t job, const struct engine_row *rows, uint32_t n,
-                          struct engine_row *items)
+                          bool drafts, struct engine_row *items)
 {
     struct gen *gen = &st->gens[job];
     uint32_t count = 0;
@@ -306,7 +333,7 @@ static uint32_t mtp_items(struct step *st, uint32_t job, const struct engine_row
         uint32_t position = rows[i].position;
         gen->mtp_n = position + 1;
         // The guess is for the token after the newest, and only once the prompt is through.
-        bool guess = position + 2 == gen->history_n && position + 1 >= gen->prompt_n &&
+        bool guess = drafts && position + 2 == gen->history_n && position + 1 >= gen->prompt_n &&
                      gen->history_n + 1 < gen->limit_n;
         items[count++] = (struct engine_row){.token = gen->history[position + 1],
                                              .seq = gen->seq,
@@ -331,19 +358,71 @@ static int draft(struct step *st, uint32_t items_n, struct fault *fault)
     const float *logits;
     if (items_n == 0)
         return 0;
+    uint64_t start_us = clock_us();
     int err = engine_mtp_step(st->engine, st->items, items_n, &logits, fault);
     if (err != 0)
         return err;
+    bool guessed = false;
     for (uint32_t i = 0; i < items_n; i++) {
+        struct gen *gen = &st->gens[st->item_jobs[i]];
+        bool failed = engine_row_fault(st->engine, i) != NULL;
+        if (failed) // an expert could not be read: no drafts, no harm
+            gen->mtp_n = MTP_LOST;
         if (!st->items[i].want_logits)
             continue;
-        struct gen *gen = &st->gens[st->item_jobs[i]];
-        gen->history[gen->history_n] = argmax(logits, st->config->vocab_size);
-        gen->drafted = true;
-        sched_known(st->sched, st->item_jobs[i], gen->history_n + 1, gen->history_n - 1);
+        guessed = true;
+        if (!failed) {
+            gen->history[gen->history_n] = argmax(logits, st->config->vocab_size);
+            gen->drafted = true;
+            sched_known(st->sched, st->item_jobs[i], gen->history_n + 1, gen->history_n - 1);
+        }
         logits += st->config->vocab_size;
     }
+    if (!guessed)
+        st->feed_us = clock_us() - start_us;
     return 0;
+}
+
+// gate returns who judges drafting with as many sequences as run now; NULL: nobody.
+static struct draft_gate *gate(struct step *st)
+{
+    uint32_t running = sched_running_n(st->sched);
+    return st->gated && running >= 1 && running <= st->draft_max ? &st->gates[running - 1] : NULL;
+}
+
+// rows_fault returns the first fault of a job's rows [n] and where it is, or NULL.
+static const struct fault *rows_fault(const struct step *st, uint32_t first, uint32_t n,
+                                      uint32_t *ret_at)
+{
+    for (*ret_at = 0; *ret_at < n; (*ret_at)++) {
+        const struct fault *fault = engine_row_fault(st->engine, first + *ret_at);
+        if (fault)
+            return fault;
+    }
+    return NULL;
+}
+
+// job_rows_judge is job_rows_done for rows of which some may have failed.  *n loses a draft that
+// failed: the token that was drawn before it stands.
+static bool job_rows_judge(struct step *st, uint32_t job, uint32_t first, uint32_t *n,
+                           const float *logits)
+{
+    struct gen *gen = &st->gens[job];
+    uint32_t at;
+    const struct fault *fault = rows_fault(st, first, *n, &at);
+    if (fault && job_cancelled(st, job)) { // perhaps that is why
+        job_end(st, job, STEP_EVENT_CANCELLED);
+        return false;
+    }
+    if (fault && (!gen->drafted || at + 1 < *n)) {
+        job_fail(st, job, fault);
+        return false;
+    }
+    if (fault) {
+        gen->drafted = false;
+        (*n)--;
+    }
+    return job_rows_done(st, &st->rows[first], job, *n, logits);
 }
 
 // rows_done goes through the batch job by job.
@@ -355,16 +434,64 @@ static int rows_done(struct step *st, uint32_t n, const float *logits, struct fa
         uint32_t wanted = 0;
         for (rows_n = 0; first + rows_n < n && st->picked[first + rows_n].job == job; rows_n++)
             wanted += st->rows[first + rows_n].want_logits;
-        bool goes_on = job_rows_done(st, &st->rows[first], job, rows_n, logits);
+        uint32_t good_n = rows_n;
+        bool goes_on = job_rows_judge(st, job, first, &good_n, logits);
         logits += (size_t)wanted * st->config->vocab_size;
-        if (!goes_on || sched_running_n(st->sched) > st->draft_max)
+        const struct draft_gate *judge = gate(st);
+        if (!goes_on || sched_running_n(st->sched) > st->draft_max ||
+            (judge && !draft_gate_feeds(judge)))
             continue;
-        uint32_t more = mtp_items(st, job, &st->rows[first], rows_n, &st->items[items_n]);
+        uint32_t more = mtp_items(st, job, &st->rows[first], good_n,
+                                  !judge || draft_gate_drafts(judge), &st->items[items_n]);
         for (uint32_t i = 0; i < more; i++)
             st->item_jobs[items_n + i] = job;
         items_n += more;
     }
+    st->picked_n = 0; // jobs that have ended may be others by now
     return draft(st, items_n, fault);
+}
+
+// batch_decodes says whether the step had no rows of a prompt.
+static bool batch_decodes(const struct step *st, uint32_t n)
+{
+    for (uint32_t i = 0; i < n; i++)
+        if (st->rows[i].position < st->gens[st->picked[i].job].prompt_n)
+            return false;
+    return true;
+}
+
+// all_draftable says whether every sequence that runs could have had a draft in this step.
+static bool all_draftable(const struct step *st)
+{
+    for (uint32_t i = 0; i < sched_running_n(st->sched); i++) {
+        const struct gen *gen = &st->gens[sched_running_job(st->sched, i)];
+        if (gen->mtp_n != gen->history_n - 1)
+            return false;
+    }
+    return true;
+}
+
+// gate_tell tells who judges drafting what a step came to: it compares like with like only.
+static void gate_tell(struct step *st, bool decodes, uint32_t running, uint64_t tokens,
+                      uint64_t step_us)
+{
+    struct draft_gate *judge = gate(st);
+    bool alike = decodes && running == sched_running_n(st->sched) && running == st->gate_running;
+    st->gate_running = decodes ? running : 0;
+    if (!judge)
+        return;
+    if (!alike) {
+        draft_gate_break(judge);
+        return;
+    }
+    bool first = draft_gate_rate(judge, false) == 0.0, paid = draft_gate_pays(judge);
+    if (!draft_gate_step(judge, (uint32_t)tokens, step_us - st->feed_us, all_draftable(st)))
+        return;
+    bool pays = draft_gate_pays(judge);
+    log_write(first || pays != paid ? LOG_LEVEL_INFO : LOG_LEVEL_DEBUG,
+              "drafting is %s while %u sequence%s: %.2f tokens/s with it, %.2f without",
+              pays ? "on" : "off", running, running == 1 ? " runs" : "s run",
+              draft_gate_rate(judge, true), draft_gate_rate(judge, false));
 }
 
 static void counters_publish(struct step *st, uint64_t step_us)
@@ -420,12 +547,24 @@ static uint32_t compute(struct step *st)
     struct fault fault = {0};
     const float *logits = NULL;
     uint64_t start_us = clock_us();
+    uint64_t tokens = metrics_get(&st->t->metrics, METRIC_ID_GENERATED_TOKEN);
+    uint32_t running = sched_running_n(st->sched);
+    bool decodes = batch_decodes(st, n);
+    st->picked_n = n;
+    st->feed_us = 0;
+    if (st->t->trace)
+        routing_file_step(st->t->trace);
+    streaming_step_begin(&st->streaming);
     int err = engine_step(st->engine, st->rows, n, &logits, &fault);
     if (err == 0)
         err = rows_done(st, n, logits, &fault);
     if (err != 0)
         device_failed(st, &fault);
-    counters_publish(st, clock_us() - start_us);
+    streaming_step_end(&st->streaming);
+    uint64_t step_us = clock_us() - start_us;
+    tokens = metrics_get(&st->t->metrics, METRIC_ID_GENERATED_TOKEN) - tokens;
+    gate_tell(st, decodes, running, tokens, step_us);
+    counters_publish(st, step_us);
     wake_signal(st->t->wake_sock);
     return n;
 }
@@ -442,8 +581,11 @@ static void loop_once(struct step *st)
     if (work > 0)
         return;
     wake_signal(st->t->wake_sock);
+    streaming_publish(&st->streaming);
+    if (st->t->trace)
+        routing_file_flush(st->t->trace);
     atomic_store_explicit(&st->t->step_idle, true, memory_order_relaxed);
-    wake_wait(st->t->wake_step, -1);
+    wake_wait(st->t->wake_step, st->streaming.stream ? IDLE_PUBLISH_MS : -1);
     atomic_store_explicit(&st->t->step_idle, false, memory_order_relaxed);
 }
 
@@ -453,6 +595,21 @@ static void load_progress(void *user, uint64_t done, uint64_t total)
     atomic_store_explicit(&t->load_total, total, memory_order_relaxed);
     atomic_store_explicit(&t->load_done, done, memory_order_relaxed);
     atomic_fetch_add_explicit(&t->step_beat, 1, memory_order_relaxed);
+}
+
+// stream_idle is called while a step waits for drives.  Nobody need wait for an answer that nobody
+// reads, and nobody can once the daemon stops.
+static bool stream_idle(void *user)
+{
+    struct step *st = user;
+    atomic_fetch_add_explicit(&st->t->step_beat, 1, memory_order_relaxed);
+    streaming_publish(&st->streaming);
+    if (atomic_load_explicit(&st->t->stopping, memory_order_relaxed))
+        return true;
+    uint32_t gone = 0;
+    while (gone < st->picked_n && job_cancelled(st, st->picked[gone].job))
+        gone++;
+    return st->picked_n > 0 && gone == st->picked_n;
 }
 
 // Two rows a sequence (its newest token and a draft); a few more for prompts that want all of them.
@@ -492,6 +649,7 @@ static int arrays_create(struct step *st)
 
 static void step_fini(struct step *st)
 {
+    streaming_close(&st->streaming);
     engine_close(&st->engine);
     sched_destroy(&st->sched);
     sampler_destroy(&st->sampler);
@@ -530,6 +688,8 @@ static int step_init(struct step *st, struct fault *fault)
         .progress = load_progress,
         .progress_user = t,
     };
+    streaming_init(&st->streaming, t, stream_idle, st);
+    streaming_engine(&st->streaming, &params);
     err = engine_open(t->served.checkpoint, &params, &st->engine, fault);
     if (err == -ENOMEM && params.mtp && conf->model_mtp == CONF_MTP_AUTO) {
         log_info("without the MTP layer: %s", fault->text);
@@ -541,10 +701,18 @@ static int step_init(struct step *st, struct fault *fault)
     t->mtp = engine_mtp(st->engine);
     if (t->mtp)
         st->draft_max = conf->model_mtp == CONF_MTP_AUTO ? DRAFT_SEQUENCES_AUTO : UINT32_MAX;
+    st->gated = t->mtp && conf->model_mtp == CONF_MTP_AUTO && engine_slots(st->engine);
+    for (uint32_t i = 0; i < DRAFT_SEQUENCES_AUTO; i++)
+        draft_gate_init(&st->gates[i]);
     engine_plan_text(st->engine, t->plan, sizeof(t->plan));
     snprintf(t->device_name, sizeof(t->device_name), "%s", engine_device_name(st->engine));
     t->kv_tokens = engine_kv_tokens_free(st->engine);
+    err = streaming_open(&st->streaming, st->engine, fault);
+    if (err != 0)
+        return err;
     engine_counters_get(st->engine, &st->counters);
+    if (t->trace) // from here on: what ran before was no text
+        engine_routing_set(st->engine, routing_file_layer, t->trace);
     return 0;
 }
 

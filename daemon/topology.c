@@ -118,6 +118,7 @@ void topology_destroy(struct topology **topology)
         req_reset(&t->reqs[i]);
     for (uint32_t i = 0; i < SOCK_LISTENERS_MAX; i++)
         listener_close(&t->listeners[i]);
+    routing_file_close(&t->trace);
     served_close(&t->served);
     ring_destroy(&t->sock_tok);
     ring_destroy(&t->tok_sock);

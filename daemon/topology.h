@@ -6,7 +6,7 @@
 //   ctl     conf, live options, signals, readiness, watchdog (main)         poll
 //   sock    connections, HTTP parsers, requests while parsed, answers       epoll
 //   tok     encoder scratch; requests while tokens are made                 eventfd
-//   step    engine, KV, scheduler, sampler                                  eventfd
+//   step    engine, KV, scheduler, sampler, stream                          eventfd
 //
 //   ring        from  to    entry              depth
 //   sock_tok    sock  tok   request number     requests_max
@@ -21,6 +21,7 @@
 #include "daemon/live.h"
 #include "daemon/metrics.h"
 #include "daemon/req.h"
+#include "daemon/routing_file.h"
 #include "daemon/served.h"
 #include "io/net/sock.h"
 #include "model/engine.h"
@@ -43,8 +44,10 @@ struct topology {
     uint32_t reqs_n;
     uint32_t *req_ids; // [reqs_n][prompt_tokens_max]
     uint32_t prompt_tokens_max;
-    char pipeline_cache[256]; // "": none
-    uint64_t memory_max;      // bytes of device memory; 0: all
+    char pipeline_cache[256];       // "": none
+    uint64_t memory_max;            // bytes of device memory; 0: all
+    uint64_t slots_ram, slots_vram; // bytes of expert slots; 0: what is free
+    struct routing_file *trace;     // --trace-routing; NULL: none.  Step's while threads run
     struct listener listeners[SOCK_LISTENERS_MAX];
     uint32_t listeners_n;
 
@@ -61,7 +64,8 @@ struct topology {
     // step -> ctl, sock
     atomic_int model_state; // enum model_state; release, so that what follows is visible
     struct fault fault;     // why it is MODEL_FAILED
-    char plan[4096];        // memory plan, for the log
+    char plan[8192];        // memory plan, for the log
+    char drives[8192];      // how experts are read, for the log; "": they are resident
     char device_name[256];
     uint32_t kv_tokens;                     // tokens of KV memory in all
     bool mtp;                               // the MTP layer is there to draft
