@@ -37,7 +37,7 @@ class CommandLine(unittest.TestCase):
         code, out, err = run("--help")
         self.assertEqual((code, err), (0, ""))
         for word in ("--config", "--check-config", "--model", "--socket", "--set", "[limits]",
-                     "context_max", "numerics"):
+                     "context_max", "numerics", "--trace-routing", "[experts]", "[drives]"):
             self.assertIn(word, out)
 
     def test_version(self):
@@ -68,6 +68,10 @@ class CommandLine(unittest.TestCase):
             code, _, err = check("[limits]\n\nrequests_max = many\n")
             self.assertEqual(code, 2)
             self.assertIn(f"{path}:3:", err)
+            code, _, err = check(f"[model]\npath = {MODEL}\n[drives]\nshards = /a\nshards = /b\n"
+                                 "pack = /c\n")
+            self.assertEqual(code, 2)
+            self.assertIn("pack and shards", err)
             self.assertEqual(check("")[0], 2)  # no model
             self.assertEqual(check("", "--model", MODEL)[0], 0)
             self.assertEqual(run("--config", path + "x", "--check-config")[0], 2)

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: MIT
-// words: the config's spellings are those of model/.
+// words: the config's spellings are those of model/, stream/ and io/.
 #include "daemon/conf.h"
 #include "model/engine.h"
 #include "model/template.h"
+#include "stream/stream.h"
 #include "tests/check.h"
 
 #include <string.h>
@@ -28,6 +29,10 @@ int main(void)
     check_words(opt("model", "numerics"), numerics_name, NUMERICS_COUNT);
     check_words(opt("device", "loads"), engine_loads_name, ENGINE_LOADS_COUNT);
     check_words(opt("model", "kv_type"), kv_type_name, KV_TYPE_COUNT);
+    check_words(opt("experts", "path"), slots_path_name, SLOTS_PATH_COUNT);
+    check_words(opt("experts", "verify"), stream_verify_name, STREAM_VERIFY_COUNT);
+    check_words(opt("experts", "prefetch"), stream_prefetch_name, STREAM_PREFETCH_COUNT);
+    check_words(opt("drives", "engine"), disk_engine_name, DISK_ENGINE_COUNT);
     // Each style can be named; auto and r1-0528, which renders as v3-0324, stand beside them.
     const struct conf_opt *template = opt("model", "template");
     CHECK(template->words_n == TEMPLATE_STYLE_COUNT + 2);
