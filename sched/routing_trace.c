@@ -189,7 +189,8 @@ static int varint_get(const struct routing_trace_reader *r, size_t *at, uint32_t
     return damaged(r, "a number is too long", fault);
 }
 
-static void ids_get(const uint8_t *at, uint32_t *ids, size_t n, uint32_t bits)
+// ids_get: false if the bits behind the last id are not zeros.
+static bool ids_get(const uint8_t *at, uint32_t *ids, size_t n, uint32_t bits)
 {
     uint64_t queue = 0;
     uint32_t queue_n = 0;
@@ -200,6 +201,7 @@ static void ids_get(const uint8_t *at, uint32_t *ids, size_t n, uint32_t bits)
         queue >>= bits;
         queue_n -= bits;
     }
+    return queue == 0;
 }
 
 // layer_get reads a record's numbers at *at and moves behind them.
@@ -241,7 +243,8 @@ int routing_trace_read(struct routing_trace_reader *r, struct routing_trace_laye
     if (check_of(r->bytes + r->at, at - r->at) !=
         (uint16_t)(r->bytes[at] | (uint32_t)r->bytes[at + 1] << 8))
         return damaged(r, "its checksum differs", fault);
-    ids_get(r->bytes + ids_at, ret_ids, (size_t)layer.rows * r->shape.k, id_bits(&r->shape));
+    if (!ids_get(r->bytes + ids_at, ret_ids, (size_t)layer.rows * r->shape.k, id_bits(&r->shape)))
+        return damaged(r, "it does not end with zeros", fault);
     for (uint32_t row = 0; row < layer.rows; row++)
         if (!row_ok(&r->shape, &ret_ids[(size_t)row * r->shape.k]))
             return damaged(r, "a row has an expert twice, or one that is not there", fault);

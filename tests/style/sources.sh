@@ -9,7 +9,7 @@ ours() {
     find . -type d \( -name 'build*' -o -name .git -o -name .cache -o -name __pycache__ \
         -o -path ./tests/golden/models -o -path ./tests/golden/tokenizers \
         -o -path ./tests/golden/templates -o -path ./tests/golden/tables \
-        -o -path ./tests/fuzz/corpus \) -prune \
+        -o -path ./tests/fuzz/corpus -o -path ./tests/traces \) -prune \
         -o -type f ! -path './demo/model/*' ! -path './doc/measurements/*' -print | sort
 }
 
