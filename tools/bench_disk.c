@@ -8,13 +8,14 @@
 #include "io/disk/reader.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <getopt.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/stat.h>
 #include <time.h>
+#include <unistd.h>
 
 #define FILES_MAX   64
 #define BUFFERS_MAX 64u
@@ -23,7 +24,7 @@ struct bench {
     struct disk_params params;
     uint64_t extent;
     double seconds;
-    bool copies;
+    bool copies, batch;
     uint32_t queued; // extents in flight
     char *const *paths;
     uint32_t files_n;
@@ -41,6 +42,7 @@ static const char usage[] =
     "  --depth N                      pieces in flight a drive (0: measured)\n"
     "  --extent BYTES                 read at a time from a random place (44040192)\n"
     "  --queued N                     extents in flight, 1..64 (8)\n"
+    "  --batch                        that many at once, all of them before the next, as a layer\n"
     "  --seconds S                    how long (5)\n"
     "  --copies                       each FILE is a copy on a drive of its own\n"
     "  --buffered                     through the page cache\n";
@@ -61,15 +63,11 @@ static uint64_t random_next(uint64_t *state)
 static int options_read(struct bench *b, int argc, char **argv)
 {
     static const struct option longs[] = {
-        {"engine", required_argument, NULL, 'e'},
-        {"read-size", required_argument, NULL, 'r'},
-        {"depth", required_argument, NULL, 'd'},
-        {"extent", required_argument, NULL, 'x'},
-        {"queued", required_argument, NULL, 'q'},
-        {"seconds", required_argument, NULL, 's'},
-        {"copies", no_argument, NULL, 'c'},
-        {"buffered", no_argument, NULL, 'b'},
-        {NULL, 0, NULL, 0},
+        {"engine", required_argument, NULL, 'e'}, {"read-size", required_argument, NULL, 'r'},
+        {"depth", required_argument, NULL, 'd'},  {"extent", required_argument, NULL, 'x'},
+        {"queued", required_argument, NULL, 'q'}, {"seconds", required_argument, NULL, 's'},
+        {"copies", no_argument, NULL, 'c'},       {"buffered", no_argument, NULL, 'b'},
+        {"batch", no_argument, NULL, 'a'},        {NULL, 0, NULL, 0},
     };
     for (int c; (c = getopt_long(argc, argv, "", longs, NULL)) != -1;) {
         if (c == 'e') {
@@ -88,6 +86,8 @@ static int options_read(struct bench *b, int argc, char **argv)
             b->seconds = strtod(optarg, NULL);
         else if (c == 'c')
             b->copies = true;
+        else if (c == 'a')
+            b->batch = true;
         else if (c == 'b')
             b->params.buffered = true;
         else
@@ -119,18 +119,28 @@ static int buffers_map(struct bench *b)
     return 0;
 }
 
+// file_bytes is right for block devices too; 0 if there is none.
+static uint64_t file_bytes(const char *path)
+{
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        return 0;
+    off_t end = lseek(fd, 0, SEEK_END);
+    close(fd);
+    return end < 0 ? 0 : (uint64_t)end;
+}
+
 static int reader_open(struct bench *b, struct fault *fault)
 {
     uint32_t drive = 0;
     int err = disk_reader_create(&b->params, &b->reader, fault);
     for (uint32_t i = 0; i < b->files_n && err == 0; i++) {
-        struct stat st;
         if (i == 0 || b->copies)
             err = disk_reader_drive_add(b->reader, b->paths[i], &drive, fault);
         if (err == 0)
             err = disk_reader_file_add(b->reader, drive, b->paths[i], &b->file[i], fault);
-        if (err == 0 && stat(b->paths[i], &st) == 0)
-            b->bytes[i] = (uint64_t)st.st_size;
+        if (err == 0)
+            b->bytes[i] = file_bytes(b->paths[i]);
         if (err == 0 && b->bytes[i] < b->extent)
             err = fault_set(fault, EINVAL, "%s is smaller than an extent", b->paths[i]);
     }
@@ -153,33 +163,36 @@ static struct disk_read extent_next(struct bench *b, uint64_t id)
     return read;
 }
 
+static int extents_submit(struct bench *b, uint64_t first, uint32_t n)
+{
+    struct disk_read reads[BUFFERS_MAX];
+    for (uint32_t i = 0; i < n; i++)
+        reads[i] = extent_next(b, first + i);
+    return disk_reader_submit(b->reader, reads, n);
+}
+
 static int run(struct bench *b, uint64_t *ret_useful, uint64_t *ret_read)
 {
     double end = seconds_of(CLOCK_MONOTONIC) + b->seconds;
-    uint32_t queued = 0;
-    for (; queued < b->queued; queued++) {
-        struct disk_read read = extent_next(b, queued);
-        if (disk_reader_submit(b->reader, &read, 1) < 0)
-            return -1;
-    }
-    while (queued > 0) {
+    uint32_t queued = b->queued;
+    int err = extents_submit(b, 0, queued);
+    while (queued > 0 && err == 0) {
         struct disk_done done;
         disk_reader_wait(b->reader, &done, 1, -1);
         if (done.err < 0) {
             fprintf(stderr, "bench-disk: %s\n", done.fault.text);
-            return -1;
+            return done.err;
         }
         *ret_useful += b->extent;
         *ret_read += done.bytes;
         queued--;
-        if (seconds_of(CLOCK_MONOTONIC) >= end)
+        if (seconds_of(CLOCK_MONOTONIC) >= end || (b->batch && queued > 0))
             continue;
-        struct disk_read read = extent_next(b, done.id);
-        if (disk_reader_submit(b->reader, &read, 1) < 0)
-            return -1;
-        queued++;
+        uint32_t more = b->batch ? b->queued : 1;
+        err = extents_submit(b, b->batch ? 0 : done.id, more);
+        queued += more;
     }
-    return 0;
+    return err;
 }
 
 static void print(const char *name, double value, const char *unit, const char *conditions)
