@@ -12,15 +12,23 @@
 #define HUGE_BYTES    (2ull << 20)
 #define PAGE_BYTES    4096ull
 #define GAP_MAX       65536u // bytes between two tensors that one range reads along
+#define NUDGE_BYTES   64u    // by how much matrices of a range may be moved on
 #define SLACK_BYTES   16u    // kernels read up to a unit behind a matrix that has an offset
 #define COPIES_FLYING 16u    // tickets of the copier
 
 enum { GATE, UP, DOWN, MATS };
 static const enum tensor_role mat_role[MATS] = {ROLE_EXPERT_GATE, ROLE_EXPERT_UP, ROLE_EXPERT_DOWN};
 
+// How the bytes of a key get from where they land to where kernels read them.
+enum landing {
+    LAND_STRAIGHT, // they are there
+    LAND_NUDGED,   // a few bytes further on: odd offsets, gate and up in different shards
+    LAND_PADDED,   // row by row: they land behind the slot's body
+};
+
 struct place { // of a key's bytes in a host slot
     uint32_t ranges_n;
-    bool moved;         // raw rows land behind the slot's body and are moved into it
+    enum landing landing;
     uint64_t raw[MATS]; // where a matrix lands
     uint64_t at[MATS];  // where kernels read it
 };
@@ -63,7 +71,7 @@ struct slots {
     uint8_t *scales;            // [keys_n][sum of scale_bytes]; NULL: in the records or none
     uint64_t scales_stride;
     uint64_t body_bytes, raw_at;
-    bool moved;
+    uint32_t moved_n; // keys that do not land straight
     uint64_t device_at[MATS], device_scale_at[MATS];
     struct tier host, device;
     struct vk_copier *copier;
@@ -74,6 +82,19 @@ struct slots {
 static uint64_t round_up(uint64_t n, uint64_t to)
 {
     return (n + to - 1) / to * to;
+}
+
+// The matrix that lands n-th in the slot.
+static int nth_landed(const struct place *place, int n)
+{
+    for (int i = 0; i < MATS; i++) {
+        int before = 0;
+        for (int j = 0; j < MATS; j++)
+            before += place->raw[j] < place->raw[i];
+        if (before == n)
+            return i;
+    }
+    return GATE; // no two land at one place
 }
 
 /* -------------------------------------------------------------------- plan */
@@ -167,7 +188,7 @@ static void ranges_make(struct slots *s, uint32_t key, const struct tensor *cons
     }
     for (uint32_t i = 0; i < n; i++) {
         range[i].dst = dst;
-        dst += round_up(range[i].off % PAGE_BYTES + range[i].bytes, PAGE_BYTES);
+        dst += round_up(range[i].off % PAGE_BYTES + range[i].bytes + NUDGE_BYTES, PAGE_BYTES);
     }
     place->ranges_n = n;
     for (int i = 0; i < MATS; i++)
@@ -178,20 +199,49 @@ static void ranges_make(struct slots *s, uint32_t key, const struct tensor *cons
                     range[r].dst + range[r].off % PAGE_BYTES + (mats[i]->file_off - range[r].off);
 }
 
-// Can kernels read the matrices where they land?
-static bool reads_straight(const struct slots *s, const struct place *place)
+// Finds where kernels read the matrices: where they land if they can.  Gate and up go through one
+// dispatch, which takes one offset.
+static void landing_choose(struct slots *s, struct place *place)
 {
+    place->landing = LAND_STRAIGHT;
     for (int i = 0; i < MATS; i++)
-        if (s->raw_bytes[i] != s->mat_bytes[i] || place->raw[i] % 4)
-            return false;
-    return place->raw[GATE] % 16 == place->raw[UP] % 16; // one dispatch reads both
+        if (s->raw_bytes[i] != s->mat_bytes[i])
+            place->landing = LAND_PADDED;
+    uint64_t gate = place->raw[GATE] % 4 ? 0 : place->raw[GATE] % 16, end = 0;
+    for (int done = 0; done < MATS && place->landing != LAND_PADDED; done++) {
+        int i = nth_landed(place, done);
+        uint64_t at = place->raw[i] > end ? place->raw[i] : end;
+        if (i != DOWN || at % 4)
+            at += (gate + 16 - at % 16) % 16;
+        place->at[i] = at;
+        end = at + s->mat_bytes[i];
+        if (at != place->raw[i])
+            place->landing = LAND_NUDGED;
+    }
+    uint64_t body = 0;
+    for (int i = 0; i < MATS && place->landing == LAND_PADDED; i++) {
+        place->at[i] = body;
+        body += round_up(s->mat_bytes[i], 16);
+    }
 }
 
 static uint64_t ranges_end(const struct slots *s, uint32_t key)
 {
     const struct slot_range *last =
         &s->ranges[(size_t)key * s->ranges_max + s->places[key].ranges_n - 1];
-    return last->dst + round_up(last->off % PAGE_BYTES + last->bytes, PAGE_BYTES);
+    return last->dst + round_up(last->off % PAGE_BYTES + last->bytes + NUDGE_BYTES, PAGE_BYTES);
+}
+
+// What lands behind the body lands there from raw_at on.
+static void raw_shift(struct slots *s, uint32_t key)
+{
+    struct place *place = &s->places[key];
+    if (place->landing != LAND_PADDED)
+        return;
+    for (uint32_t r = 0; r < place->ranges_n; r++)
+        s->ranges[(size_t)key * s->ranges_max + r].dst += s->raw_at;
+    for (int i = 0; i < MATS; i++)
+        place->raw[i] += s->raw_at;
 }
 
 static int places_make(struct slots *s, struct fault *fault)
@@ -206,18 +256,14 @@ static int places_make(struct slots *s, struct fault *fault)
         if (err)
             return err;
         ranges_make(s, key, mats);
-        place->moved = !reads_straight(s, place);
-        uint64_t end = ranges_end(s, key), body = 0;
-        for (int i = 0; i < MATS; i++) {
-            place->at[i] = place->moved ? body : place->raw[i];
-            body += round_up(s->mat_bytes[i], 16);
+        landing_choose(s, place);
+        uint64_t end = ranges_end(s, key), body = end;
+        if (place->landing == LAND_PADDED) {
+            raw_bytes = end > raw_bytes ? end : raw_bytes;
+            body = place->at[DOWN] + round_up(s->mat_bytes[DOWN], 16);
         }
-        if (place->moved && end > raw_bytes)
-            raw_bytes = end;
-        body = place->moved ? body : end;
-        if (body > s->body_bytes)
-            s->body_bytes = body;
-        s->moved |= place->moved;
+        s->body_bytes = body > s->body_bytes ? body : s->body_bytes;
+        s->moved_n += place->landing != LAND_STRAIGHT;
     }
     uint64_t at = round_up(s->body_bytes + SLACK_BYTES, 16);
     for (int i = 0; i < MATS; i++) {
@@ -227,12 +273,7 @@ static int places_make(struct slots *s, struct fault *fault)
     }
     s->raw_at = round_up(at, PAGE_BYTES);
     for (uint32_t key = 0; key < s->keys_n; key++)
-        if (s->places[key].moved) {
-            for (uint32_t r = 0; r < s->places[key].ranges_n; r++)
-                s->ranges[(size_t)key * s->ranges_max + r].dst += s->raw_at;
-            for (int i = 0; i < MATS; i++)
-                s->places[key].raw[i] += s->raw_at;
-        }
+        raw_shift(s, key);
     s->host.slot_bytes = s->raw_at + raw_bytes;
     return 0;
 }
@@ -551,9 +592,9 @@ const struct pack *slots_pack(const struct slots *s)
     return s->pack;
 }
 
-bool slots_moved(const struct slots *s)
+uint32_t slots_moved(const struct slots *s)
 {
-    return s->moved;
+    return s->moved_n;
 }
 
 uint32_t slots_keys(const struct slots *s)
@@ -653,9 +694,13 @@ static void host_arrange(struct slots *s, uint32_t key, uint32_t slot)
 {
     uint8_t *host = slots_host(s, slot);
     const struct place *place = &s->places[key];
-    for (int i = 0; i < MATS && place->moved; i++)
+    for (int i = 0; i < MATS && place->landing == LAND_PADDED; i++)
         weights_rows_pad(s->dtype, host + place->raw[i], s->shape[i].rows, s->shape[i].cols,
                          s->shape[i].k16 * 16ull, host + place->at[i]);
+    for (int done = MATS; done-- > 0 && place->landing == LAND_NUDGED;) { // the last one first
+        int i = nth_landed(place, done);
+        memmove(host + place->at[i], host + place->raw[i], s->mat_bytes[i]);
+    }
     const uint8_t *scale = s->scales ? s->scales + key * s->scales_stride : NULL;
     for (int i = 0; i < MATS && scale; i++) {
         memcpy(host + s->scale_at[i], scale, s->scale_bytes[i]);

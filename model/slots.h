@@ -55,7 +55,7 @@ uint64_t slots_scale_bytes(const struct slots *s);      // host memory for scale
 void *slots_host(const struct slots *s, uint32_t slot); // first byte, aligned to 4096
 bool slots_huge(const struct slots *s);                 // all of it lies in huge pages
 const struct pack *slots_pack(const struct slots *s);   // or NULL
-bool slots_moved(const struct slots *s); // some experts must be moved on landing, which costs
+uint32_t slots_moved(const struct slots *s); // experts that must be moved on landing, which costs
 
 // Keys number the routed experts: MoE layers in order, the MTP layer's last.
 uint32_t slots_keys(const struct slots *s);

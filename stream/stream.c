@@ -586,8 +586,10 @@ static int reader_open(struct stream *s, struct fault *fault)
 static int tables_create(struct stream *s, struct fault *fault)
 {
     uint32_t n = slots_host_n(s->slots);
-    struct residency_params host = {
-        .keys_n = slots_keys(s->slots), .slots_n = n, .policy = s->params.policy};
+    struct residency_params host = {.keys_n = slots_keys(s->slots),
+                                    .slots_n = n,
+                                    .policy = s->params.policy,
+                                    .layer_keys = engine_config(s->engine)->n_routed_experts};
     struct residency_params device = host;
     device.slots_n = slots_n(s->slots);
     int err = residency_create(&host, &s->host);
@@ -688,10 +690,12 @@ int stream_describe(const struct stream *s, char *buf, size_t buf_bytes)
     char reader[512];
     disk_reader_describe(s->reader, reader, sizeof(reader));
     return snprintf(
-        buf, buf_bytes, "experts from %s, %u slots of %.1f MB%s%s%s, verify %s, prefetch %s\n%s",
-        slots_pack(s->slots) ? "a pack" : "the checkpoint's shards", slots_host_n(s->slots),
-        (double)slots_host_bytes(s->slots) / 1e6, slots_huge(s->slots) ? " in huge pages" : "",
+        buf, buf_bytes,
+        "experts from %s, %u of %u moved on landing; %u slots of %.1f MB%s%s; "
+        "verify %s, prefetch %s\n%s",
+        slots_pack(s->slots) ? "a pack" : "the checkpoint's shards", slots_moved(s->slots),
+        slots_keys(s->slots), slots_host_n(s->slots), (double)slots_host_bytes(s->slots) / 1e6,
+        slots_huge(s->slots) ? " in huge pages" : "",
         s->device ? ", staged to the device" : ", read by kernels where they land",
-        slots_moved(s->slots) ? ", rows moved on landing" : "",
         stream_verify_name[s->params.verify], stream_prefetch_name[s->params.prefetch], reader);
 }
