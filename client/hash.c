@@ -189,8 +189,9 @@ int hash_run(struct client *client)
     if (!err && hash_report(&hashing))
         err = fault_set(&fault, ENOMEM, "out of memory");
     if (!err && hashing.damaged)
-        err = fault_set(&fault, EBADMSG, "%s: %u experts differ from %s: fetch these files again",
-                        client->options.args[0], hashing.damaged, hashing.path);
+        err = fault_set(&fault, EBADMSG, "%s: %u %s not what %s says: fetch these files again",
+                        client->options.args[0], hashing.damaged,
+                        hashing.damaged == 1 ? "expert is" : "experts are", hashing.path);
     if (err)
         client_complain(client, &fault);
     hashes_destroy(&hashing.hashes);

@@ -47,6 +47,12 @@ static void test_right(void)
     CHECK(parse("chat --reasoning fold --system x", &o, NULL) == 0);
     CHECK(strcmp(o.reasoning, "fold") == 0 && strcmp(o.system, "x") == 0);
     CHECK(parse("inspect DIR --device llvmpipe", &o, NULL) == 0);
+    CHECK(parse("pack --drives /a,/b --force SRC DST", &o, NULL) == 0);
+    CHECK(o.command == COMMAND_PACK && o.force && !o.verify && o.args_n == 2);
+    CHECK(strcmp(o.drives, "/a,/b") == 0 && strcmp(o.args[1], "DST") == 0);
+    CHECK(parse("pack --verify DST", &o, NULL) == 0 && o.verify && o.args_n == 1);
+    CHECK(parse("hash DIR --verify --output LIST", &o, NULL) == 0 && o.verify);
+    CHECK(o.command == COMMAND_HASH && strcmp(o.output, "LIST") == 0);
     CHECK(parse("bench --requests 3 --parallel 2 --prompt-tokens 9", &o, NULL) == 0);
     CHECK(o.requests == 3 && o.parallel == 2 && o.prompt_tokens == 9);
     CHECK(parse("--help", &o, NULL) == 0 && o.help && o.command == COMMAND_NONE);
@@ -81,6 +87,10 @@ static void test_wrong(void)
         {"status extra", "extra"},
         {"inspect", "DIR"},
         {"inspect a b", "'b'"},
+        {"pack", "SRC DST"},
+        {"pack a b c", "'c'"},
+        {"hash --drives a b", "--drives"},
+        {"inspect --verify a", "--verify"},
         {"models --socket a --url b", "--url"},
     };
     for (size_t i = 0; i < ARRAY_LEN(rows); i++) {

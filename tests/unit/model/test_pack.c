@@ -193,8 +193,8 @@ static void test_read_back(const char *make_model)
         one_model(fixture_golden(golden[i]));
     for (size_t i = 0; i < ARRAY_LEN(presets); i++) {
         const char *dir = fixture_path("made");
-        snprintf(command, sizeof(command), "'%s' --preset %s --mtp %s >/dev/null", make_model,
-                 presets[i], dir);
+        CHECK(snprintf(command, sizeof(command), "'%s' --preset %s --mtp %s >/dev/null", make_model,
+                       presets[i], dir) < (int)sizeof(command));
         CHECK(system(command) == 0);
         one_model(dir);
         fixture_remove(dir);
