@@ -354,6 +354,45 @@ static void source_begin(void *user, uint32_t layer, const uint32_t *experts, ui
     pump(s);
 }
 
+static void slot_landed(struct stream *s, uint32_t slot, struct want *want)
+{
+    uint32_t key = residency_key(s->host, slot);
+    slots_land(s->slots, key, slot);
+    s->stats.reads++;
+    s->stats.read_bytes += slots_key_bytes(s->slots, key);
+    s->host_slots[slot].state = SLOT_LANDED;
+    s->host_slots[slot].want = RESIDENCY_NONE;
+    if (want)
+        want_landed(s, want);
+    else
+        residency_release(s->host, slot);
+}
+
+// A copy on another drive gave the bytes, but the late drive may still write into the slot, perhaps
+// wrong ones, or over rows that were moved: they move to a slot of their own.
+static void slot_rescue(struct stream *s, uint32_t slot, struct want *want)
+{
+    uint32_t key = residency_key(s->host, slot), evicted;
+    slot_forget(s, slot);
+    s->host_slots[slot].state = SLOT_LOST;
+    if (!want)
+        return;
+    want->state = WANT_PENDING; // read anew if this does not succeed
+    uint32_t other = residency_place(s->host, key, false, &evicted);
+    if (other == RESIDENCY_NONE)
+        return;
+    place_note(s, other, evicted);
+    memcpy(slots_host(s->slots, other), slots_host(s->slots, slot), slots_host_bytes(s->slots));
+    if (s->params.verify != STREAM_VERIFY_OFF &&
+        verifier_check(s->verifier, read_id(key, other), slots_host(s->slots, other))) {
+        slot_forget(s, other);
+        residency_release(s->host, other);
+        return;
+    }
+    want->host_slot = other;
+    slot_landed(s, other, want);
+}
+
 // What a completion means for the want that waits for it, if any.
 static void read_done(struct stream *s, const struct disk_done *done)
 {
@@ -361,24 +400,19 @@ static void read_done(struct stream *s, const struct disk_done *done)
     struct host_slot *host = &s->host_slots[slot];
     struct want *want = host->want == RESIDENCY_NONE ? NULL : &s->wants[host->want];
     s->stats.drive_bytes += done->bytes;
-    if (host->state == SLOT_LOST) { // the second word on a read that failed: nobody writes any more
-        slot_forget(s, slot);
+    if (host->state == SLOT_LOST) { // the second word on a read: nobody writes any more
+        host->state = SLOT_EMPTY;
         residency_release(s->host, slot);
         return;
     }
     s->ahead_n -= host->early;
     host->early = false;
+    if (done->err == 0 && done->in_flight) {
+        slot_rescue(s, slot, want);
+        return;
+    }
     if (done->err == 0) {
-        uint32_t key = residency_key(s->host, slot);
-        slots_land(s->slots, key, slot);
-        s->stats.reads++;
-        s->stats.read_bytes += slots_key_bytes(s->slots, key);
-        host->state = SLOT_LANDED;
-        host->want = RESIDENCY_NONE;
-        if (want)
-            want_landed(s, want);
-        else
-            residency_release(s->host, slot);
+        slot_landed(s, slot, want);
         return;
     }
     slot_forget(s, slot);
@@ -519,7 +553,7 @@ static bool ahead_pays(struct stream *s)
 
 static void ahead_read(struct stream *s, uint32_t key)
 {
-    uint32_t evicted, slot = residency_place(s->host, key, true, &evicted);
+    uint32_t evicted, slot = residency_place(s->host, key, false, &evicted);
     if (slot == RESIDENCY_NONE)
         return;
     place_note(s, slot, evicted);
@@ -579,6 +613,8 @@ static int reader_open(struct stream *s, struct fault *fault)
         err = disk_reader_probe(s->reader, fault);
     if (!err)
         err = disk_reader_start(s->reader, fault);
+    for (uint32_t i = 0; !err && disk_reader_warning(s->reader, i); i++)
+        log_warning("%s", disk_reader_warning(s->reader, i));
     free(buffers);
     return err;
 }
