@@ -61,19 +61,22 @@ static inline const char *fixture_path(const char *name)
     CHECK_FAIL("too many paths");
 }
 
-static inline const char *fixture_golden(const char *name)
+// fixture_golden returns a golden model's directory; the text lasts for the next three calls.
+#define fixture_golden(name) fixture_golden_in(GOLDEN_DIR, name)
+static inline const char *fixture_golden_in(const char *golden_dir, const char *name)
 {
     static char texts[4][1024];
     static unsigned next;
     char *text = texts[next++ % 4];
-    snprintf(text, 1024, "%s/models/%s", GOLDEN_DIR, name);
+    CHECK(snprintf(text, 1024, "%s/models/%s", golden_dir, name) < 1024);
     return text;
 }
 
 // fixture_copy copies a golden model's files into ROOT/NAME.
-static inline void fixture_copy(const char *golden, const char *name)
+#define fixture_copy(golden, name) fixture_copy_from(fixture_golden(golden), name)
+static inline void fixture_copy_from(const char *from, const char *name)
 {
-    const char *from = fixture_golden(golden), *to = fixture_path(name);
+    const char *to = fixture_path(name);
     fixture_remove(to);
     CHECK(mkdir(to, 0700) == 0);
     DIR *dir = opendir(from);
