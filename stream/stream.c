@@ -553,7 +553,7 @@ static bool ahead_pays(struct stream *s)
 
 static void ahead_read(struct stream *s, uint32_t key)
 {
-    uint32_t evicted, slot = residency_place(s->host, key, false, &evicted);
+    uint32_t evicted, slot = residency_place(s->host, key, true, &evicted);
     if (slot == RESIDENCY_NONE)
         return;
     place_note(s, slot, evicted);
