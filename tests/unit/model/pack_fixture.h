@@ -133,8 +133,8 @@ static inline void fixture_same_file(const char *a, const char *b, const char *n
 {
     char path[2][512];
     size_t len[2];
-    snprintf(path[0], sizeof(path[0]), "%s/%s", a, name);
-    snprintf(path[1], sizeof(path[1]), "%s/%s", b, name);
+    CHECK(snprintf(path[0], sizeof(path[0]), "%s/%s", a, name) < (int)sizeof(path[0]));
+    CHECK(snprintf(path[1], sizeof(path[1]), "%s/%s", b, name) < (int)sizeof(path[1]));
     char *x = fixture_text(path[0], &len[0]), *y = fixture_text(path[1], &len[1]);
     if (len[0] != len[1] || memcmp(x, y, len[0]) != 0)
         fprintf(stderr, "%s and %s differ\n", path[0], path[1]);
