@@ -130,14 +130,17 @@ void read_begin(struct disk_reader *r, uint32_t number)
             copies_n = read->in.range[i].files_n;
     read->in_flight = read->waiting = read->stuck = read->round = 0;
     read->cancelled = false;
+    read->speculative = read->in.speculative;
     read->copies_n = copies_n;
-    read_plan(r, number, read->in.speculative ? READ_SPECULATIVE : READ_WANTED);
+    read_plan(r, number, read->speculative ? READ_SPECULATIVE : READ_WANTED);
 }
 
 void read_want(struct disk_reader *r, uint32_t number)
 {
     struct reading *read = &r->reads[number];
-    read->in.speculative = false;
+    if (read->state == READ_FREE)
+        return; // told already: the entry is the step thread's
+    read->speculative = false;
     if (read->state != READ_SPECULATIVE)
         return;
     read_queue_leave(r, number);
@@ -167,7 +170,7 @@ static bool again(struct disk_reader *r, uint32_t number)
     r->drives[read->done.drive].stats.retries++;
     read->round++;
     read->copy = (read->copy + 1) % read->copies_n;
-    read_plan(r, number, read->in.speculative ? READ_SPECULATIVE : READ_WANTED);
+    read_plan(r, number, read->speculative ? READ_SPECULATIVE : READ_WANTED);
     return true;
 }
 
@@ -343,7 +346,7 @@ static int32_t seam_after(const struct disk_reader *r, const struct piece *p, in
         return -(int32_t)p->act.value;
     if (p->act.kind == DISK_SEAM_SHORT && res > 0 && (uint64_t)res > p->act.value)
         return (int32_t)p->act.value;
-    if (p->act.kind == DISK_SEAM_FLIP && res > 0) {
+    if (p->act.kind == DISK_SEAM_FLIP && res > 0 && p->read != NONE) {
         unsigned char *at = r->buffers[r->reads[p->read].in.buffer].iov_base;
         uint64_t bit = p->act.value % ((uint64_t)res * 8);
         at[p->cut.dst + (p->have & ~(DISK_ALIGN - 1)) + bit / 8] ^= (unsigned char)(1u << bit % 8);

@@ -60,7 +60,8 @@ int ring_allowed(struct fault *fault)
 
 // DEFER_TASKRUN: completions are worked on when the disk thread asks, not by interrupting it.  The
 // ring starts disabled, so that the thread that enables it becomes its only issuer.
-static int ring_init(struct engine_io *io, uint32_t entries)
+// Completions have room for every request and its cancellation, however few go in one batch.
+static int ring_init(struct engine_io *io, uint32_t wanted)
 {
     static const struct {
         unsigned flags;
@@ -70,9 +71,17 @@ static int ring_init(struct engine_io *io, uint32_t entries)
         {IORING_SETUP_COOP_TASKRUN, "cooperative"},                            // 5.19
         {0, "plain"},
     };
+    uint32_t entries = 8, completions = 16;
+    while (entries < wanted && entries < RING_ENTRIES_MAX)
+        entries *= 2;
+    while (completions < 2 * wanted)
+        completions *= 2;
     int err = -EINVAL;
     for (size_t i = 0; i < sizeof(tries) / sizeof(tries[0]) && err == -EINVAL; i++) {
-        struct io_uring_params params = {.flags = tries[i].flags | IORING_SETUP_R_DISABLED};
+        struct io_uring_params params = {
+            .flags = tries[i].flags | IORING_SETUP_R_DISABLED | IORING_SETUP_CQSIZE,
+            .cq_entries = completions,
+        };
         err = io_uring_queue_init_params(entries, &io->ring, &params);
         io->mode = tries[i].mode;
     }
@@ -167,10 +176,6 @@ static void ring_close(struct engine_io **io)
 static int ring_open(const struct engine_params *params, struct engine_io **ret, char *note,
                      struct fault *fault)
 {
-    uint32_t wanted = params->drives_n * params->depth + 8;
-    uint32_t entries = 8;
-    while (entries < wanted && entries < RING_ENTRIES_MAX)
-        entries *= 2;
     note[0] = '\0';
 
     struct engine_io *io = calloc(1, sizeof(*io));
@@ -180,7 +185,7 @@ static int ring_open(const struct engine_params *params, struct engine_io **ret,
     io->buffers = params->buffers;
     io->wake_fd = params->wake_fd;
 
-    int err = ring_init(io, entries);
+    int err = ring_init(io, params->drives_n * (params->depth + 1) + 1);
     if (err < 0) {
         forbidden(-err, fault);
         goto fail;

@@ -58,10 +58,11 @@ struct reading {
     enum read_state state;
     uint32_t next, prev;
     uint32_t in_flight, waiting, stuck; // its pieces
-    bool cancelled, dropped;            // dropped: some piece was never read
-    uint32_t round;                     // times that check said no
-    uint32_t copy;                      // of a round after the first: read this one where it is
-    uint32_t copies_n;                  // most of its ranges
+    bool speculative, cancelled;
+    bool dropped;      // some piece was never read
+    uint32_t round;    // times that check said no
+    uint32_t copy;     // of a round after the first: read this one where it is
+    uint32_t copies_n; // most of its ranges
 };
 
 enum piece_state { PIECE_FREE, PIECE_FLYING, PIECE_WAITING, PIECE_STUCK };
