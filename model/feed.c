@@ -19,8 +19,8 @@
 #define SLOTS 3u
 
 // Eight reads of 2 MiB: the kernel cuts each into requests of its own, so some dozens are with the
-// drive.  Means of four interleaved rounds over 5.3 GB on a busy machine: 0.82 GB/s; 4 threads 0.58,
-// 8 of 1 MiB 0.71, 8 of 4 MiB 0.78, 16 of 1 MiB 0.69.
+// drive.  Means of four interleaved rounds over 5.3 GB on a busy machine: 0.82 GB/s; 4 threads
+// 0.58, 8 of 1 MiB 0.71, 8 of 4 MiB 0.78, 16 of 1 MiB 0.69.
 #define THREADS     8u
 #define PIECE_BYTES (2u << 20)
 
