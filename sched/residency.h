@@ -52,7 +52,8 @@ void residency_use(struct residency *r, uint32_t key);
 // without a hold, which loses it.  The slot is held once (see residency_hold).  Costs O(layers) and
 // O(log slots); the other calls O(log slots) at most.
 //
-// speculative: take only a free slot or one of a key that is worth no more than this one.
+// speculative: the key is foretold for its layer's next visit: take only a free slot or one of a
+// key that is worth no more than this one would be if the last visit had wanted it.
 // *ret_evicted: the key that lost the slot, or RESIDENCY_NONE.
 // Returns the slot, or RESIDENCY_NONE if none may be taken now (*ret_evicted is as it was then).
 uint32_t residency_place(struct residency *r, uint32_t key, bool speculative,
