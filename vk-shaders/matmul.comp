@@ -55,7 +55,7 @@ void main()
     float acc[TILE_ROWS][M];
     [[unroll]] for (uint r = 0; r < TILE_ROWS; r++)
         [[unroll]] for (uint m = 0; m < M; m++) acc[r][m] = 0.0;
-    MATMUL_TILE(w, SHIFT, row0, x4, xs0, acc)
+    MATMUL_TILE(w, row0, x4, xs0, acc)
 
     if (!TILE_STORES)
         return;

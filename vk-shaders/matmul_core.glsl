@@ -69,12 +69,12 @@ vec4 decode(uint v)
                          bf16x2((v)[(at) + (i) / 2][((i) * 2 & 3) + 1]))                            \
                   : uintBitsToFloat((v)[(at) + (i)]))
 
-// The 16 bytes that start `shift` words into unit a; b is the unit behind it.
-uvec4 unit_shift(uint shift, uvec4 a, uvec4 b)
+// The 16 bytes that start SHIFT words into unit a; b is the unit behind it.
+uvec4 unit_shift(uvec4 a, uvec4 b)
 {
-    return shift == 0   ? a
-           : shift == 1 ? uvec4(a.yzw, b.x)
-           : shift == 2 ? uvec4(a.zw, b.xy)
+    return SHIFT == 0   ? a
+           : SHIFT == 1 ? uvec4(a.yzw, b.x)
+           : SHIFT == 2 ? uvec4(a.zw, b.xy)
                         : uvec4(a.w, b.xyz);
 }
 
@@ -108,9 +108,9 @@ uint tile_touch(mat mt, uint row0)
 }
 
 // Adds up acc[r][m] for TILE_ROW(row0, r) of mt and the x rows whose first vec4 is x4[m]; xs0[m] is the first
-// activation scale.  Rows beyond the matrix repeat its last row.  shift: a constant, SHIFT or of its kind; the
-// lane keeps the last unit of its row, so that each is fetched once.
-#define MATMUL_TILE(mt, shift, row0, x4, xs0, acc)                                                 \
+// activation scale.  Rows beyond the matrix repeat its last row.  With a SHIFT the lane keeps the last unit of
+// its row, so that each is fetched once.
+#define MATMUL_TILE(mt, row0, x4, xs0, acc)                                                        \
     {                                                                                              \
         const uint lane = gl_LocalInvocationID.x, chunks = (mt.cols + 15) >> 4;                    \
         const uint lane0 = mt.cols >> 31 & tile_touch(mt, row0); /* 0 */                           \
@@ -121,7 +121,7 @@ uint tile_touch(mat mt, uint row0)
             uint row = min(TILE_ROW(row0, g), mt.rows - 1);                                        \
             at[g] = mt.w16 + row * mt.k16;                                                         \
             s0[g] = mt.s4 + ((mt.srow0 + row) >> 7) * mt.scols;                                    \
-            if ((shift) != 0)                                                                      \
+            if (SHIFT != 0)                                                                        \
                 kept[g] = heap_load(0, at[g]++);                                                   \
         }                                                                                          \
         [[unroll]] for (uint f = 0; f < XF; f++)                                                   \
@@ -144,12 +144,12 @@ uint tile_touch(mat mt, uint row0)
                 [[unroll]] for (uint g = 0; g < G; g++)                                            \
                     [[unroll]] for (uint u = 0; u < S * UNITS; u++)                                \
                         q[g][u] = heap_load(0, at[g] + c * UNITS + u);                             \
-                if ((shift) != 0) {                                                                \
+                if (SHIFT != 0) {                                                                  \
                     [[unroll]] for (uint g = 0; g < G; g++)                                        \
                         [[unroll]] for (uint u = 0; u < S * UNITS; u++)                            \
                         {                                                                          \
                             const uvec4 unit = q[g][u];                                            \
-                            q[g][u] = unit_shift(shift, kept[g], unit);                            \
+                            q[g][u] = unit_shift(kept[g], unit);                                   \
                             kept[g] = unit;                                                        \
                         }                                                                          \
                 }                                                                                  \
@@ -197,7 +197,7 @@ uint tile_touch(mat mt, uint row0)
 #define TILE_ROW(row0, r) ((row0) + (r))
 #define TILE_STORES subgroupElect()
 
-#define MATMUL_TILE(mt, shift, row0, x4, xs0, acc)                                                 \
+#define MATMUL_TILE(mt, row0, x4, xs0, acc)                                                        \
     {                                                                                              \
         heap_t base = HEAP_BASE(mt.heap);                                                          \
         uint chunks = (mt.cols + 15) >> 4;                                                         \
@@ -223,10 +223,10 @@ uint tile_touch(mat mt, uint row0)
                         heap_float(base, mt.s4 + ((mt.srow0 + row) >> 7) * mt.scols + (t >> 3));   \
                 uvec4 q[UNITS];                                                                    \
                 [[unroll]] for (uint u = 0; u < UNITS; u++)                                        \
-                    if ((shift) == 0)                                                              \
+                    if (SHIFT == 0)                                                                \
                         q[u] = heap_load(base, mt.w16 + row * mt.k16 + t * UNITS + u);             \
                     else                                                                           \
-                        q[u] = heap_load_words(base, mt.w16 + row * mt.k16 + t * UNITS + u, shift); \
+                        q[u] = heap_load_words(base, mt.w16 + row * mt.k16 + t * UNITS + u, SHIFT); \
                 vec4 wv[4];                                                                         \
                 [[unroll]] for (uint i = 0; i < 4; i++) wv[i] = CHUNK4(q, 0, i);                    \
                 [[unroll]] for (uint m = 0; m < M; m++)                                            \

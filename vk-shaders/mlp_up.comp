@@ -4,7 +4,8 @@
 // A pair is one row of x going through one MLP: a routed expert, the shared experts or a dense MLP.
 //
 // 0 heap    weights
-// 1 mats    struct mat []; mats[i] is a gate_proj, mats[i].up the number of its up_proj
+// 1 mats    struct mat []; mats[i] is a gate_proj, mats[i].up the number of its up_proj,
+//           which starts as far behind its unit (SHIFT)
 // 2 x       f32 rows
 // 3 xs      activation scales (official-fp8)
 // 4 table   u32: tiles {mat, first pair, pairs, 0} at tiles0; the x row of each pair at pair_rows0
@@ -17,8 +18,6 @@ HEAP(0)
 ROWS4(2, x)
 ROWS4(3, xs)
 #include "matmul_core.glsl"
-layout(constant_id = 8) const uint UP_SHIFT = 4; // SHIFT of the up_proj; 4: as the gate_proj's
-const uint UP_WORDS = UP_SHIFT == 4 ? SHIFT : UP_SHIFT;
 layout(set = 0, binding = 1, std430) readonly buffer mats_block
 {
     mat mats[];
@@ -64,8 +63,8 @@ void main()
     float gate_sum[TILE_ROWS][M], up_sum[TILE_ROWS][M];
     [[unroll]] for (uint r = 0; r < TILE_ROWS; r++)
         [[unroll]] for (uint m = 0; m < M; m++) gate_sum[r][m] = up_sum[r][m] = 0.0;
-    MATMUL_TILE(gate, SHIFT, row0, x4, xs0, gate_sum)
-    MATMUL_TILE(up, UP_WORDS, row0, x4, xs0, up_sum)
+    MATMUL_TILE(gate, row0, x4, xs0, gate_sum)
+    MATMUL_TILE(up, row0, x4, xs0, up_sum)
 
     if (!TILE_STORES)
         return;

@@ -275,7 +275,7 @@ void heap_upload(struct rig *rig, struct heap *heap)
     buffer_fill(heap->mats_buf, 0, heap->mats, sizeof(heap->mats));
 }
 
-struct heap heap_shifted(struct rig *rig, const struct heap *heap, const uint32_t *shift)
+struct heap heap_shifted(struct rig *rig, const struct heap *heap, uint32_t shift)
 {
     struct heap moved = heap_make(heap->units_max);
     memcpy(moved.bytes, heap->bytes, 16ull * heap->units_max);
@@ -285,8 +285,8 @@ struct heap heap_shifted(struct rig *rig, const struct heap *heap, const uint32_
     for (uint32_t i = 0; i < heap->mats_n; i++) {
         const struct weight_mat *mat = &heap->mats[i];
         uint8_t *first = moved.bytes + 16ull * mat->w16;
-        memmove(first + 4ull * shift[i], first, 16ull * mat->rows * mat->k16);
-        memset(first, 0x7f, 4ull * shift[i]);
+        memmove(first + 4ull * shift, first, 16ull * mat->rows * mat->k16);
+        memset(first, 0x7f, 4ull * shift);
     }
     heap_upload(rig, &moved);
     return moved;

@@ -72,9 +72,9 @@ uint32_t heap_mat_add(struct rig *rig, struct heap *heap, enum weight_dtype dtyp
                       uint32_t cols, uint32_t srow0, bool scaled);
 void heap_upload(struct rig *rig, struct heap *heap);
 void heap_free(struct heap *heap);
-// heap_shifted: the same matrices as kernels find them in files: matrix i starts shift[i] words of
-// 32 bits (0..3) behind its unit, with NaN codes in front.  Its buffers are made.
-struct heap heap_shifted(struct rig *rig, const struct heap *heap, const uint32_t *shift);
+// heap_shifted: the same matrices as kernels find them in files: shift words of 32 bits (0..3)
+// behind their units, with NaN codes in front.  Its buffers are made.
+struct heap heap_shifted(struct rig *rig, const struct heap *heap, uint32_t shift);
 struct vk_bind heap_bind(const struct rig *rig, const struct heap *heap);
 
 // heap_weight: W[row, col] as stored, without its scale; heap_scale: the scale of that element.

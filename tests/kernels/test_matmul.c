@@ -152,7 +152,7 @@ static void case_shifts(struct rig *rig, struct matmul_case *c, const struct til
     uint32_t decode = c->shape->dtype == WEIGHT_FP8 ? vk_device_limits(rig->dev)->e4m3 : 0;
     struct heap heap = c->heap;
     for (uint32_t shift = 1; shift <= SHIFT_MAX; shift++) {
-        c->heap = heap_shifted(rig, &heap, (uint32_t[2]){shift, shift});
+        c->heap = heap_shifted(rig, &heap, shift);
         for (uint32_t i = 0; i < tiles_n; i++) {
             if (!c->shape->row_scale && c->shape->srow0 % tiles[i].rows != 0)
                 continue;
@@ -204,12 +204,11 @@ void test_matmul(struct rig *rig)
 /* -------------------------------------------------------------------- MLP */
 
 // Four experts and shared experts twice as wide; pairs of 9 rows in tiles.
-#define MLPS       5u
-#define HIDDEN     72u
-#define INTER      40u
-#define ROWS       9u
-#define PAIRS      29u
-#define UP_AS_GATE 4u // UP_SHIFT of mlp_up.comp
+#define MLPS   5u
+#define HIDDEN 72u
+#define INTER  40u
+#define ROWS   9u
+#define PAIRS  29u
 
 struct mlp_case {
     struct heap heap;
@@ -278,7 +277,7 @@ static void mlp_up_run(struct rig *rig, struct mlp_case *c, const uint32_t *spec
     uint32_t push[16] = {0, 0, 4 * PAIRS, c->x_stride / 4, c->act_stride, 1, WEIGHT_NONE};
     rig_run(rig, &(struct dispatch){.kernel = KERNEL_MLP_UP,
                                     .spec = spec,
-                                    .spec_n = 8,
+                                    .spec_n = 7,
                                     .binds = (struct vk_bind[]){heap_bind(rig, &c->heap),
                                                                 {.buf = c->heap.mats_buf},
                                                                 words_in(&c->x),
@@ -356,18 +355,15 @@ static struct words act_rows(struct rig *rig, const struct mlp_case *c)
     return act;
 }
 
-// Gates and downs start shift[0] words behind a unit, ups shift[1]: their files may differ.
+// The same weights in other places: the same bits.
 static void mlp_shift(struct rig *rig, struct mlp_case *c, const struct words *act,
-                      const uint32_t *aligned, const uint32_t *shift)
+                      const uint32_t *aligned, uint32_t shift)
 {
-    uint32_t spec[8], shifts[3 * MLPS];
+    uint32_t spec[7];
     struct heap heap = c->heap;
     memcpy(spec, aligned, sizeof(spec));
-    spec[6] = shift[0];
-    spec[7] = shift[1] == shift[0] ? UP_AS_GATE : shift[1];
-    for (uint32_t i = 0; i < 3 * MLPS; i++)
-        shifts[i] = shift[i % 3 == 1];
-    c->heap = heap_shifted(rig, &heap, shifts);
+    spec[6] = shift;
+    c->heap = heap_shifted(rig, &heap, shift);
     mlp_up_run(rig, c, spec);
     mlp_down_run(rig, c, act, spec);
     heap_free(&c->heap);
@@ -376,7 +372,6 @@ static void mlp_shift(struct rig *rig, struct mlp_case *c, const struct words *a
 
 static void mlp_test(struct rig *rig, enum weight_dtype dtype, bool act_scale)
 {
-    static const uint32_t shifts[][2] = {{1, 1}, {2, 2}, {3, 0}};
     struct mlp_case c = {.dtype = dtype, .act_scale = act_scale};
     struct tile tiles[8];
     struct words act = {0};
@@ -385,8 +380,7 @@ static void mlp_test(struct rig *rig, enum weight_dtype dtype, bool act_scale)
     uint32_t tiles_n = tiles_of(rig, tiles);
     uint32_t decode = dtype == WEIGHT_FP8 ? vk_device_limits(rig->dev)->e4m3 : 0;
     for (uint32_t i = 0; i < tiles_n; i++) {
-        uint32_t spec[] = {tiles[i].rows, tiles[i].xrows, dtype, decode, 0, act_scale, 0,
-                           UP_AS_GATE};
+        uint32_t spec[] = {tiles[i].rows, tiles[i].xrows, dtype, decode, 0, act_scale, 0};
         mlp_table(rig, &c, tiles[i].xrows);
         if (!act.buf)
             act = act_rows(rig, &c);
@@ -400,8 +394,8 @@ static void mlp_test(struct rig *rig, enum weight_dtype dtype, bool act_scale)
         }
         words_check(&c.act, up_first, NULL, "mlp_up, another tile");
         words_check(&c.out, down_first, NULL, "mlp_down, another tile");
-        for (uint32_t s = 0; s < ARRAY_LEN(shifts); s++) {
-            mlp_shift(rig, &c, &act, spec, shifts[s]);
+        for (uint32_t shift = 1; shift <= SHIFT_MAX; shift++) {
+            mlp_shift(rig, &c, &act, spec, shift);
             words_check(&c.act, up_first, NULL, "mlp_up, another start");
             words_check(&c.out, down_first, NULL, "mlp_down, another start");
         }
