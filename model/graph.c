@@ -128,11 +128,7 @@ static void tables_free(struct graph *g)
 static const uint32_t *router_ids(struct graph *g, uint32_t idx)
 {
     graph_submit(g);
-    if (g->foretold_layer != WEIGHT_NONE) { // while the layers before the router run
-        graph_wait(g, &g->cmds[g->foretold_cmd]);
-        graph_foretold(g, g->foretold_layer);
-        g->foretold_layer = WEIGHT_NONE;
-    }
+    graph_foretold(g); // while the layers before the router run
     wait_all(g);
     tap_router(g, idx);
     const uint32_t *ids = vk_buffer_map(g->buf[BUF_IDS]);
@@ -148,12 +144,10 @@ static void run_layer(struct graph *g, uint32_t idx)
     const struct weight_layer *layer = &g->w->layers[idx];
     tap_flush(g, ENGINE_TAP_RESIDUAL, idx, BUF_X, g->n, g->d.hidden_p, g->d.hidden);
     graph_record_attention(g, idx);
-    if (layer->moe)
-        graph_foretell(g, idx + 1); // its scratch is the router's, which comes after it
     graph_record_residual_norm(g, layer->post_attention_norm);
     struct graph_moe moe;
     if (layer->moe) {
-        graph_record_router(g, layer, BUF_IDS);
+        graph_record_router(g, layer, BUF_XN, BUF_IDS, BUF_WEIGHTS);
         const uint32_t *ids = router_ids(g, idx);
         graph_begin(g);
         g->tables_moe = true;
@@ -170,22 +164,6 @@ static void run_layer(struct graph *g, uint32_t idx)
         g->tables_moe = false;
     }
     graph_record_mlp(g, layer, &moe);
-}
-
-// The first MoE layer's experts can be guessed from the embeddings, while the dense layers before
-// it are computed: a submission of its own, looked at when the first router is waited for.
-static void foretell_first(struct graph *g)
-{
-    uint32_t idx = 0;
-    while (idx < g->p.config->num_hidden_layers && !g->w->layers[idx].moe)
-        idx++;
-    g->foretold_layer = WEIGHT_NONE;
-    if (!graph_foretell(g, idx))
-        return;
-    g->foretold_layer = idx;
-    g->foretold_cmd = g->cmd_at;
-    graph_submit(g);
-    graph_begin(g);
 }
 
 static void record_head(struct graph *g, uint32_t norm, uint32_t layer)
@@ -294,7 +272,7 @@ int graph_step(struct graph *g, const struct kv *kv, const struct engine_row *ro
     tables_fill(g, kv, rows, n);
     graph_begin(g);
     graph_record_embed(g);
-    foretell_first(g);
+    graph_foretell_first(g);
     for (uint32_t i = 0; i < c->num_hidden_layers && !g->err; i++)
         run_layer(g, i);
     tap_flush(g, ENGINE_TAP_RESIDUAL, c->num_hidden_layers, BUF_X, g->n, g->d.hidden_p,

@@ -28,6 +28,9 @@ const char *const graph_buffer_name[BUF_COUNT] = {
     [BUF_CAT] = "MTP inputs",
     [BUF_ROPE] = "RoPE table",
     [BUF_IDS] = "expert ids",
+    [BUF_X_NEXT] = "residual, foretold",
+    [BUF_XN_NEXT] = "normed residual, foretold",
+    [BUF_WEIGHTS_NEXT] = "routing weights, foretold",
     [BUF_IDS_NEXT] = "expert ids, foretold",
     [BUF_LOGITS] = "logits",
     [BUF_TABLE] = "step tables",
@@ -105,7 +108,9 @@ void graph_table_get(const struct graph_params *params, const struct graph_dims 
     ret->pair_rows = ret->tiles + pairs * 4;
     ret->sum_rows = ret->pair_rows + pairs;
     ret->sum_list = ret->sum_rows + params->rows_max * 2;
-    ret->total = ret->sum_list + pairs * 2;
+    ret->next_rows = ret->sum_list + pairs * 2;
+    ret->next_list = ret->next_rows + FORETELL_ROWS_MAX * 2;
+    ret->total = ret->next_list + FORETELL_ROWS_MAX * dims->pairs_per_row * 2;
 }
 
 static uint64_t floats(uint64_t rows, uint64_t cols)
@@ -160,8 +165,12 @@ uint64_t graph_buffer_bytes(const struct graph_params *params, const struct grap
     case BUF_WEIGHTS:
     case BUF_IDS:
         return moe ? floats(rows, c->num_experts_per_tok) : 0;
+    case BUF_X_NEXT:
+    case BUF_XN_NEXT:
+        return params->slots ? floats(FORETELL_ROWS_MAX, d->hidden_p) : 0;
+    case BUF_WEIGHTS_NEXT:
     case BUF_IDS_NEXT:
-        return moe && params->slots ? floats(rows, c->num_experts_per_tok) : 0;
+        return params->slots ? floats(FORETELL_ROWS_MAX, c->num_experts_per_tok) : 0;
     case BUF_ACT:
         return floats(pairs, d->inter_p);
     case BUF_OUT:

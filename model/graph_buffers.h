@@ -27,9 +27,13 @@ enum graph_buffer {
     BUF_CAT,      // MTP: embedding | hidden [rows, cat_p]
     BUF_ROPE,     // cos, sin [context, rope / 2, 2]
     BUF_IDS,      // expert ids for the host [rows, k]
-    BUF_IDS_NEXT, // with slots: what the next MoE layer will probably choose, same shape
-    BUF_LOGITS,   // logits for the host [logits_rows, vocab]
-    BUF_TABLE,    // u32 tables written by the host, see struct graph_table
+    // With slots, to foretell what the next MoE layer chooses; FORETELL_ROWS_MAX rows.
+    BUF_X_NEXT,       // the residual with the experts that are through
+    BUF_XN_NEXT,      // its norm
+    BUF_WEIGHTS_NEXT, // routing weights, not used
+    BUF_IDS_NEXT,     // expert ids for the host
+    BUF_LOGITS,       // logits for the host [logits_rows, vocab]
+    BUF_TABLE,        // u32 tables written by the host, see struct graph_table
     BUF_COUNT
 };
 
@@ -48,10 +52,14 @@ struct graph_dims { // floats; _p: row strides, padded so that kernels may read 
 };
 
 struct graph_table { // offsets in BUF_TABLE, u32
-    uint32_t pages, gather, tiles, pair_rows, sum_rows, sum_list, total;
+    uint32_t pages, gather, tiles, pair_rows, sum_rows, sum_list;
+    uint32_t next_rows, next_list; // as sum_rows and sum_list, for BUF_X_NEXT
+    uint32_t total;
 };
 
-#define SPLIT_TOKENS 512u // positions of one partial sum of attention; fixed, or bits would change
+// Steps of more rows choose nearly every expert of the next layer: foretelling says nothing.
+#define FORETELL_ROWS_MAX 8u
+#define SPLIT_TOKENS      512u // positions of one partial sum of attention; fixed, or bits would change
 
 void graph_dims_get(const struct graph_params *params, struct graph_dims *ret);
 void graph_table_get(const struct graph_params *params, const struct graph_dims *dims,

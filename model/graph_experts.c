@@ -7,8 +7,9 @@
 
 #include <errno.h>
 
-// Steps of more rows choose nearly every expert of the next layer: foretelling says nothing.
-#define FORETELL_ROWS_MAX 8u
+// The next layer's router is asked ahead once no more experts than these are missing: late enough
+// that it sees nearly the whole residual, early enough that drives do not run dry meanwhile.
+#define FORETELL_MISSING 2u
 
 struct batch { // experts that are ready together
     struct expert_ready ready[GRAPH_EXPERTS_MAX];
@@ -172,18 +173,109 @@ static void experts_drain(struct graph *g, uint32_t left)
     }
 }
 
+/* --------------------------------------------------------------- foretelling */
+
+static bool foretells(const struct graph *g, uint32_t layer_idx)
+{
+    return g->source && !g->err && g->n <= FORETELL_ROWS_MAX &&
+           layer_idx < g->p.config->num_hidden_layers && g->w->layers[layer_idx].moe &&
+           g->source->curious(g->source->user, layer_idx);
+}
+
+// Asks the router of a layer about x as it is now, and submits.
+static void foretell(struct graph *g, uint32_t layer_idx, enum graph_buffer x)
+{
+    const struct weight_layer *layer = &g->w->layers[layer_idx];
+    graph_record_norm(g, &(struct graph_norm){.x = x,
+                                              .y = BUF_XN_NEXT,
+                                              .n = g->d.hidden,
+                                              .x_stride = g->d.hidden_p,
+                                              .y_stride = g->d.hidden_p,
+                                              .weight = layer->post_attention_norm,
+                                              .rows = g->n,
+                                              .eps = g->p.config->rms_norm_eps});
+    graph_record_router(g, layer, BUF_XN_NEXT, BUF_IDS_NEXT, BUF_WEIGHTS_NEXT);
+    g->foretold_layer = layer_idx;
+    g->foretold_cmd = g->cmd_at;
+    graph_submit(g);
+    graph_begin(g);
+}
+
+void graph_foretell_first(struct graph *g)
+{
+    uint32_t idx = 0;
+    while (idx < g->p.config->num_hidden_layers && !g->w->layers[idx].moe)
+        idx++;
+    if (foretells(g, idx))
+        foretell(g, idx, BUF_X);
+}
+
+// The residual after this layer as far as its experts are through, which is nearly all that the
+// next layer's router will see: only that layer's attention is missing.
+static void foretell_next(struct graph *g, uint32_t layer_idx, const uint32_t *ids,
+                          const bool *computed)
+{
+    uint32_t per_row = g->d.pairs_per_row;
+    uint32_t *rows = g->table + g->t.next_rows, *to = g->table + g->t.next_list, n = 0;
+    const uint32_t *from = g->table + g->t.sum_list;
+    for (uint32_t row = 0; row < g->n; row++) {
+        rows[row * 2] = n;
+        for (uint32_t j = 0; j < per_row && !g->row_failed[row]; j++) {
+            const uint32_t *entry = &from[(row * per_row + j) * 2];
+            if (entry[1] != WEIGHT_NONE && !computed[ids[entry[1]]])
+                continue;
+            to[n * 2] = entry[0];
+            to[n * 2 + 1] = entry[1];
+            n++;
+        }
+        rows[row * 2 + 1] = n - rows[row * 2];
+    }
+    if (!g->err)
+        vk_cmd_copy(g->cmd, g->buf[BUF_X_NEXT], 0, g->buf[BUF_X], 0, 4ull * g->n * g->d.hidden_p);
+    graph_barrier(g);
+    graph_record_sum(g, BUF_X_NEXT, g->t.next_rows, g->t.next_list);
+    foretell(g, layer_idx, BUF_X_NEXT);
+}
+
+// Tells the first choices of all rows before their second ones.
+void graph_foretold(struct graph *g)
+{
+    const struct model_config *c = g->p.config;
+    uint32_t k = c->num_experts_per_tok, n = 0, layer_idx = g->foretold_layer;
+    if (layer_idx == WEIGHT_NONE)
+        return;
+    g->foretold_layer = WEIGHT_NONE;
+    graph_wait(g, &g->cmds[g->foretold_cmd]);
+    if (g->err)
+        return;
+    uint32_t ranked[FORETELL_ROWS_MAX * 64];
+    bool seen[GRAPH_EXPERTS_MAX] = {0};
+    const uint32_t *ids = vk_buffer_map(g->buf[BUF_IDS_NEXT]);
+    for (uint32_t j = 0; j < k; j++)
+        for (uint32_t row = 0; row < g->n; row++) {
+            uint32_t e = ids[row * k + j];
+            if (e >= c->n_routed_experts || seen[e] || g->row_failed[row])
+                continue;
+            seen[e] = true;
+            ranked[n++] = e;
+        }
+    g->source->predict(g->source->user, layer_idx, ranked, n);
+}
+
+/* -------------------------------------------------------------------- a layer */
+
 void graph_run_experts(struct graph *g, uint32_t layer_idx, const uint32_t *ids)
 {
     const struct weight_layer *layer = &g->w->layers[layer_idx];
     const struct expert_source *source = g->source;
     uint32_t first[GRAPH_EXPERTS_MAX + 1], experts[GRAPH_EXPERTS_MAX];
+    bool computed[GRAPH_EXPERTS_MAX] = {0};
     struct graph_moe moe = graph_table_pairs(g, layer, ids, first);
     uint32_t left = experts_union(g, first, experts);
     source->begin(source->user, layer_idx, experts, left);
-    graph_foretold(g, layer_idx + 1);
 
     struct batch *batch = &(struct batch){0};
-    bool shared = true;
+    bool shared = true, next = foretells(g, layer_idx + 1);
     while (!g->err && (left > 0 || shared)) {
         struct fault fault = {0};
         // What is there goes first, with the shared experts; then whatever lands.
@@ -198,51 +290,20 @@ void graph_run_experts(struct graph *g, uint32_t layer_idx, const uint32_t *ids)
         left -= batch->n;
         batch_filter(g, batch, ids, &fault);
         batch_record(g, layer, &moe, batch, first, shared);
+        for (uint32_t i = 0; i < batch->n; i++)
+            computed[batch->ready[i].expert] = true;
         shared = false;
-        if (left > 0) {
+        if (next && left <= FORETELL_MISSING) {
+            next = false;
+            foretell_next(g, layer_idx + 1, ids, computed);
+            if (left > 0)
+                graph_foretold(g);
+        } else if (left > 0) {
             graph_submit(g);
             graph_begin(g);
         }
     }
     if (g->err)
         experts_drain(g, left);
-    graph_record_sum(g);
-}
-
-/* --------------------------------------------------------------- foretelling */
-
-static bool foretells(const struct graph *g, uint32_t layer_idx)
-{
-    return g->source && g->buf[BUF_IDS_NEXT] && g->n <= FORETELL_ROWS_MAX &&
-           layer_idx < g->p.config->num_hidden_layers && g->w->layers[layer_idx].moe;
-}
-
-bool graph_foretell(struct graph *g, uint32_t layer_idx)
-{
-    if (!foretells(g, layer_idx))
-        return false;
-    graph_record_residual_norm(g, g->w->layers[layer_idx].post_attention_norm);
-    graph_record_router(g, &g->w->layers[layer_idx], BUF_IDS_NEXT);
-    return true;
-}
-
-// Tells the first choices of all rows before their second ones.
-void graph_foretold(struct graph *g, uint32_t layer_idx)
-{
-    const struct model_config *c = g->p.config;
-    uint32_t k = c->num_experts_per_tok, n = 0;
-    if (!foretells(g, layer_idx) || g->err)
-        return;
-    uint32_t ranked[FORETELL_ROWS_MAX * 64];
-    bool seen[GRAPH_EXPERTS_MAX] = {0};
-    const uint32_t *ids = vk_buffer_map(g->buf[BUF_IDS_NEXT]);
-    for (uint32_t j = 0; j < k; j++)
-        for (uint32_t row = 0; row < g->n; row++) {
-            uint32_t e = ids[row * k + j];
-            if (e >= c->n_routed_experts || seen[e] || g->row_failed[row])
-                continue;
-            seen[e] = true;
-            ranked[n++] = e;
-        }
-    g->source->predict(g->source->user, layer_idx, ranked, n);
+    graph_record_sum(g, BUF_X, g->t.sum_rows, g->t.sum_list);
 }

@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: MIT
 #include "model/graph_record.h"
 
-void graph_record_router(struct graph *g, const struct weight_layer *layer, enum graph_buffer ids)
+void graph_record_router(struct graph *g, const struct weight_layer *layer, enum graph_buffer x,
+                         enum graph_buffer ids, enum graph_buffer weights)
 {
     const struct model_config *c = g->p.config;
     graph_record_matmul(g, &(struct graph_matmul){.group = layer->router,
-                                                  .x = BUF_XN,
+                                                  .x = x,
                                                   .y = BUF_LOGITS_R,
                                                   .x_stride = g->d.hidden_p,
                                                   .y_stride = c->n_routed_experts,
@@ -24,7 +25,7 @@ void graph_record_router(struct graph *g, const struct weight_layer *layer, enum
     graph_dispatch(g, graph_pipeline_simple(g, KERNEL_ROUTER),
                    (struct vk_bind[]){graph_bind(g->buf[BUF_LOGITS_R]), graph_bind(g->w->vectors),
                                       graph_bind(g->buf[BUF_ROUTER]), graph_bind(g->buf[ids]),
-                                      graph_bind(g->buf[BUF_WEIGHTS])},
+                                      graph_bind(g->buf[weights])},
                    &push, g->n, 1, 1);
     graph_barrier(g);
 }
@@ -262,19 +263,19 @@ void graph_record_down(struct graph *g, const struct weight_layer *layer,
                  &push, &push.heap, g->p.config->hidden_size);
 }
 
-void graph_record_sum(struct graph *g)
+void graph_record_sum(struct graph *g, enum graph_buffer x, uint32_t rows0, uint32_t list0)
 {
     struct {
         uint32_t n4, rows0, list0, in_stride4, x_stride4, pad[7];
     } push = {graph_ceil_div(g->p.config->hidden_size, 4),
-              g->t.sum_rows,
-              g->t.sum_list,
+              rows0,
+              list0,
               g->d.hidden_p / 4,
               g->d.hidden_p / 4,
               {0}};
     graph_dispatch(g, graph_pipeline_simple(g, KERNEL_MLP_SUM),
                    (struct vk_bind[]){graph_bind(g->buf[BUF_OUT]), graph_bind(g->buf[BUF_WEIGHTS]),
-                                      graph_bind(g->buf[BUF_TABLE]), graph_bind(g->buf[BUF_X])},
+                                      graph_bind(g->buf[BUF_TABLE]), graph_bind(g->buf[x])},
                    &push, graph_ceil_div(push.n4, g->subgroup), g->n, 1);
     graph_barrier(g);
 }
@@ -292,5 +293,5 @@ void graph_record_mlp(struct graph *g, const struct weight_layer *layer,
     graph_record_act(g, layer, layer->mlp, routed, moe->pairs - routed);
     graph_record_down(g, layer, &all, gate);
     graph_barrier(g);
-    graph_record_sum(g);
+    graph_record_sum(g, BUF_X, g->t.sum_rows, g->t.sum_list);
 }

@@ -43,7 +43,7 @@ struct graph {
     bool tables_moe;         // the tables of pairs are an MoE layer's that may not have run yet
     bool *row_failed;        // [rows_max] an expert that the row needs could not be had
     struct fault row_fault;  // why, the first of the step
-    uint32_t foretold_layer; // whose experts the list cmds[foretold_cmd] foretells; WEIGHT_NONE
+    uint32_t foretold_layer; // whose experts the list cmds[foretold_cmd] foretells, or WEIGHT_NONE
     uint32_t foretold_cmd;
     struct engine_row
         *last_rows; // [rows_max] rows of the last main step, whose hidden states are kept
@@ -135,8 +135,9 @@ void graph_record_norm(struct graph *g, const struct graph_norm *norm);
 void graph_record_residual_norm(struct graph *g, uint32_t weight);
 void graph_record_embed(struct graph *g);
 void graph_record_attention(struct graph *g, uint32_t layer_idx);
-// graph_record_router writes what the router of a layer chooses for BUF_XN to ids.
-void graph_record_router(struct graph *g, const struct weight_layer *layer, enum graph_buffer ids);
+// graph_record_router writes what the router of a layer chooses for the rows of x.
+void graph_record_router(struct graph *g, const struct weight_layer *layer, enum graph_buffer x,
+                         enum graph_buffer ids, enum graph_buffer weights);
 void graph_record_mlp(struct graph *g, const struct weight_layer *layer,
                       const struct graph_moe *moe);
 
@@ -149,7 +150,8 @@ void graph_record_act(struct graph *g, const struct weight_layer *layer, uint32_
                       uint32_t pair0, uint32_t pairs);
 void graph_record_down(struct graph *g, const struct weight_layer *layer,
                        const struct graph_tiles *tiles, uint32_t gate_idx);
-void graph_record_sum(struct graph *g); // ends with a barrier
+// Adds the results of pairs to x, as the table's lists at rows0 and list0 say; ends with a barrier.
+void graph_record_sum(struct graph *g, enum graph_buffer x, uint32_t rows0, uint32_t list0);
 
 // Fill BUF_TABLE for the rows of the step; ids: [n, k], read from the router.
 struct graph_moe graph_table_dense(struct graph *g, uint32_t mat);
@@ -171,10 +173,11 @@ void graph_flush(struct graph *g);
 void graph_wait(struct graph *g, struct graph_cmd *cmd);
 
 // Streamed experts (graph_experts.c).
-// graph_foretell records which experts the router of an MoE layer would choose for BUF_X as it is
-// now, and says whether it did; graph_foretold tells the source what came out.
-bool graph_foretell(struct graph *g, uint32_t layer_idx);
-void graph_foretold(struct graph *g, uint32_t layer_idx);
+// graph_foretell_first guesses the experts of the first MoE layer from the embeddings, in a
+// submission of its own; graph_foretold tells the source what a submission foretold, if one did,
+// waiting for it.
+void graph_foretell_first(struct graph *g);
+void graph_foretold(struct graph *g);
 // graph_run_experts computes the experts of a layer as the source brings them, and records the sum;
 // ids: [n, k].
 void graph_run_experts(struct graph *g, uint32_t layer_idx, const uint32_t *ids);

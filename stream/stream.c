@@ -22,8 +22,8 @@
 #define STAGE_WAIT_NS 1000000 // while copies are all that is under way
 #define DONES_MAX     64u
 
-// Reads that may go ahead of the router.  A gap of the dense part lasts as long as one or two
-// experts take; the third and fourth choice are right less often (doc/streaming.md).
+// At most so many experts are read ahead of a router: as many as the drives can bring while the
+// dense part runs, since later choices are right less often (doc/streaming.md).
 #define AHEAD_MAX 4u
 // prefetch = auto: judged after so many reads ahead; fewer used ones than one in two make it rest.
 #define AHEAD_TRIAL 64u
@@ -83,9 +83,12 @@ struct stream {
     struct fault fault; // why wants failed, the last one
 
     uint32_t foretold[WANTS_MAX], foretold_n, foretold_layer;
-    uint32_t ahead_n;                        // reads ahead under way
-    uint64_t ahead_read, ahead_used, layers; // since the last judgement
-    uint64_t ahead_rest;                     // layers until reads ahead are tried again
+    uint32_t ahead_n;                // reads ahead under way
+    uint64_t begun_ns, quiet_ns;     // the layer began; its last missing expert was there
+    uint32_t missed;                 // missing experts of the layer
+    uint64_t gap_ns, expert_ns;      // moving averages: without a wanted read; of reading an expert
+    uint64_t ahead_read, ahead_used; // since the last judgement
+    uint64_t ahead_rest;             // layers until reads ahead are tried again
     struct stream_stats stats;
 };
 
@@ -309,6 +312,30 @@ static void want_begin(struct stream *s, uint32_t i)
     want_landed(s, want);
 }
 
+static void average(uint64_t *average, uint64_t value)
+{
+    *average = *average ? *average - *average / 8 + value / 8 : value;
+}
+
+// How long the drives had nothing that was wanted before this layer, and how long they took for an
+// expert of the last one.
+static void gap_measure(struct stream *s)
+{
+    uint64_t now = now_ns();
+    if (s->missed && s->quiet_ns > s->begun_ns) {
+        average(&s->gap_ns, now - s->quiet_ns);
+        average(&s->expert_ns, (s->quiet_ns - s->begun_ns) / s->missed);
+    }
+    s->begun_ns = now;
+    s->missed = 0;
+}
+
+static uint32_t ahead_max(const struct stream *s)
+{
+    uint64_t n = s->expert_ns ? (s->gap_ns + s->expert_ns - 1) / s->expert_ns : 1;
+    return n < AHEAD_MAX ? (uint32_t)n : AHEAD_MAX;
+}
+
 // Reads ahead that the router did not confirm are dropped, as far as they have not been sent.
 static void ahead_drop(struct stream *s)
 {
@@ -339,7 +366,7 @@ static void source_begin(void *user, uint32_t layer, const uint32_t *experts, ui
     s->layer = layer;
     s->wants_n = s->untold = n;
     s->missed_told = false;
-    s->layers++;
+    gap_measure(s);
     for (uint32_t i = 0; i < n; i++) {
         s->wants[i] = (struct want){.expert = experts[i],
                                     .key = slots_key(s->slots, layer, experts[i]),
@@ -347,6 +374,7 @@ static void source_begin(void *user, uint32_t layer, const uint32_t *experts, ui
                                     .slot = RESIDENCY_NONE};
         want_begin(s, i); // all that is there is held before any slot is given away
         s->stats.hits += !s->wants[i].missed;
+        s->missed += s->wants[i].missed;
     }
     s->stats.wanted += n;
     foretold_judge(s);
@@ -407,6 +435,8 @@ static void read_done(struct stream *s, const struct disk_done *done)
     }
     s->ahead_n -= host->early;
     host->early = false;
+    if (want)
+        s->quiet_ns = now_ns();
     if (done->err == 0 && done->in_flight) {
         slot_rescue(s, slot, want);
         return;
@@ -551,6 +581,14 @@ static bool ahead_pays(struct stream *s)
     return pays;
 }
 
+// Nothing is read ahead where all experts have a slot and are in it.
+static bool source_curious(void *user, uint32_t layer)
+{
+    struct stream *s = user;
+    (void)layer;
+    return residency_resident_n(s->host) < slots_keys(s->slots) && ahead_pays(s);
+}
+
 static void ahead_read(struct stream *s, uint32_t key)
 {
     uint32_t evicted, slot = residency_place(s->host, key, true, &evicted);
@@ -574,9 +612,7 @@ static void source_predict(void *user, uint32_t layer, const uint32_t *experts, 
     s->foretold_n = n < WANTS_MAX ? n : WANTS_MAX;
     memcpy(s->foretold, experts, s->foretold_n * sizeof(*experts));
     s->foretold_layer = layer;
-    if (!ahead_pays(s))
-        return;
-    for (uint32_t i = 0; i < n && s->ahead_n < AHEAD_MAX; i++) {
+    for (uint32_t i = 0; i < n && s->ahead_n < ahead_max(s); i++) {
         uint32_t key = slots_key(s->slots, layer, experts[i]);
         if (residency_find(s->host, key) == RESIDENCY_NONE &&
             (!s->device || residency_find(s->device, key) == RESIDENCY_NONE))
@@ -652,6 +688,7 @@ int stream_open(struct engine *engine, const struct checkpoint *ck,
                                        .begin = source_begin,
                                        .next = source_next,
                                        .release = source_release,
+                                       .curious = source_curious,
                                        .predict = source_predict};
     assert(s->slots);
     int err = tables_create(s, fault);
