@@ -112,14 +112,16 @@ static void check_tokenizer(const char *dir, uint32_t vocab)
 
 static void test_presets(void)
 {
-    static const char *const names[] = {"tiny-mla",  "tiny-v31",   "tiny-kimi", "tiny-lite",
-                                        "tiny-bf16", "tiny-qwen2", "tiny-llama"};
+    static const char *const names[] = {"tiny-mla",  "tiny-v31",   "tiny-kimi",  "tiny-lite",
+                                        "tiny-bf16", "tiny-qwen2", "tiny-llama", "tiny-slice"};
     for (size_t i = 0; i < ARRAY_LEN(names); i++) {
         char dir[300];
         snprintf(dir, sizeof(dir), "%s/%s", root, names[i]);
         CHECK(RUN("--preset", names[i], dir) == 0);
         struct checkpoint *ck = open_whole(dir);
         CHECK(checkpoint_file_count(ck) == 2);
+        for (uint32_t file = 0; file < 2; file++) // both of what released shards have
+            CHECK(safetensors_at(checkpoint_file(ck, file), 0)->file_off % 16 == 8 - 8 * file);
         check_tokenizer(dir, checkpoint_config(ck)->vocab_size);
         checkpoint_close(&ck);
         remove_dir(dir);
