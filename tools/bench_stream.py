@@ -11,6 +11,7 @@ import json
 import os
 import select
 import shutil
+import signal
 import statistics
 import subprocess
 import sys
@@ -120,7 +121,7 @@ class Fio:
             raise Failure("fio is missing: apt-get install fio")
         self.files = ":".join(path.replace(":", "\\:") for path in shards)
         self.seconds = seconds
-        self.shape = None
+        self.shape, self.near = None, []  # the best, and the four best
 
     def run(self, shape, seconds):
         block, depth, order = shape
@@ -139,13 +140,18 @@ class Fio:
         """Finds the shape that reads fastest: all shapes once, the best four again."""
         shapes = [(b, d, o) for o in ("read", "randread") for b in BLOCKS for d in DEPTHS]
         first = sorted(shapes, key=lambda shape: -self.run(shape, seconds))
-        self.shape = max(first[:4], key=lambda shape: self.run(shape, 2 * seconds))
+        self.near = first[:4]
+        self.shape = self.best_now(2 * seconds)
 
-    def measure(self):
-        return self.run(self.shape, self.seconds)
+    def best_now(self, seconds=2):
+        """The best of the four under what else goes on now."""
+        return max(self.near, key=lambda shape: self.run(shape, seconds))
 
-    def words(self):
-        block, depth, order = self.shape
+    def measure(self, shape=None):
+        return self.run(shape or self.shape, self.seconds)
+
+    def words(self, shape=None):
+        block, depth, order = shape or self.shape
         return f"fio {order} {block} depth {depth}"
 
 
@@ -351,27 +357,31 @@ class Bench:
         decoder = self.decoder()
         load = self.server("decode", "--reader", "resident", model=self.models.get("v3-load"))
         self.decode(decoder, 0, 2)
-        answers, beside, alone, rates = [], [], [], []
+        answers, beside, alone, rates, shape = [], [], [], [], None
         for number in self.rounds():
             answers.append(self.decode(decoder, number))
             cpu_s = answers[-1]["cpu_s"] - answers[-1]["disk_cpu_ns"] / 1e9
             load.send(f"load {cpu_s / answers[-1]['wall_s']:.4f}")
-            beside.append(self.fio.measure())
+            shape = shape or self.fio.best_now()
+            beside.append(self.fio.measure(shape))
             if not load.alive():
                 raise Failure("the load beside fio has ended")
             did = load.ask("stop")
             rates.append(did["cpu_s"] / did["wall_s"])
             alone.append(self.fio.measure())
-        yield from self.useful_rows(answers, beside, alone, rates)
-
-    def useful_rows(self, answers, beside, alone, rates):
-        speeds = [speed(answer) for answer in answers]
-        wall = total(answers, "wall_s")
         duty = [(a["cpu_s"] - a["disk_cpu_ns"] / 1e9) / a["wall_s"] for a in answers]
+        speeds = [speed(answer) for answer in answers]
         yield row("useful", speeds, "GB/s", beside,
-                  f"{self.fio.words()} beside {statistics.median(rates):.2f} CPUs of load, decode "
-                  f"takes {statistics.median(duty):.2f}, LP_NUM_THREADS {self.threads or 'unset'}")
+                  f"{self.fio.words(shape)} beside {statistics.median(rates):.2f} CPUs of load, "
+                  f"decode takes {statistics.median(duty):.2f}, "
+                  f"LP_NUM_THREADS {self.threads or 'unset'}")
         yield row("useful-idle", speeds, "GB/s", alone, self.fio.words() + " alone")
+        yield from self.decode_rows(answers)
+
+    @staticmethod
+    def decode_rows(answers):
+        """What else a decode tells."""
+        wall = total(answers, "wall_s")
         hits = statistics.median(hit_rate(answer) for answer in answers)
         yield row("tokens", [a["tokens"] / a["wall_s"] for a in answers], "tokens/s",
                   words=f"{answers[0]['slots']} slots, hit rate {hits:.3f}")
@@ -447,6 +457,7 @@ class Bench:
 def run(args, build, builder):
     """Rows of the parts.  builder(targets) builds programs."""
     options = options_parse(args)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # then what was made is removed
     builder(["tools/bench-stream", "tools/make-model", "client/expertctl"])
     models = Models(options.dir, build, options.keep)
     try:
