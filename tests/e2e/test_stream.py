@@ -3,7 +3,7 @@
 answers with everything resident, whatever the way of reading; metrics, status and the routing
 trace; and what start-up says when something is missing.
 
-Called as: test_stream.py EXPERTD MODEL EXPERTCTL
+Called as: test_stream.py EXPERTD MODEL EXPERTCTL; REPLAY in the environment is tools/replay.
 """
 import json
 import os
@@ -20,6 +20,7 @@ import unittest
 from expertd_test import EXPERTD, MODEL, PATIENCE_S, Daemon, main
 
 EXPERTCTL = sys.argv[3]
+REPLAY = os.environ.get("REPLAY")
 CASES_N = 6
 K, EXPERTS, LAYERS = 4, 16, 5  # of the demo model, MTP layer included
 
@@ -224,6 +225,8 @@ class Trace(unittest.TestCase):
             with self.traced(path, *sets) as d:
                 answer(d, case)
             records = trace_read(path)
+            if REPLAY:
+                self.replays(path)
         # Every token of prompt and answer, in each of the three MoE layers, and no warm-up.
         tokens = len(case["prompt_ids"]) + len(case["output_ids"]) - 1
         for layer in range(1, LAYERS - 1):
@@ -233,6 +236,16 @@ class Trace(unittest.TestCase):
                 self.assertEqual(len(set(row)), K)
         self.assertEqual({at for _, at, _ in records}, set(range(1, LAYERS - 1)))
         return records
+
+    def replays(self, path):
+        r = subprocess.run([REPLAY, "--json", "--slots", f"{K},{EXPERTS}", path], check=True,
+                           timeout=PATIENCE_S, text=True, stdout=subprocess.PIPE)
+        rows = [json.loads(line) for line in r.stdout.splitlines()]
+        self.assertEqual([row["slots"] for row in rows], [K, EXPERTS])
+        for row in rows:
+            for policy in ("lru", "lfu", "ours"):
+                self.assertTrue(0 <= row[policy] <= row["belady"] <= 1, row)
+        self.assertGreater(rows[1]["belady"], 0)
 
     def test_same_with_and_without_slots(self):
         self.assertEqual(self.trace("experts.place=resident"),
