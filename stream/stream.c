@@ -23,11 +23,13 @@
 #define DONES_MAX     64u
 
 // At most so many experts are read ahead of a router: as many as the drives can bring while the
-// dense part runs, since later choices are right less often (doc/streaming.md).
-#define AHEAD_MAX 4u
-// prefetch = auto: judged after so many reads ahead; fewer used ones than one in two make it rest.
-#define AHEAD_TRIAL 64u
-#define AHEAD_REST  4096u // layers
+// dense part runs, and (prefetch = auto) only choices of a rank that has been right so often.
+#define AHEAD_MAX    4u
+#define AHEAD_SURE   (SHARE_ONE * 4 / 5)
+#define AHEAD_ASK    64u // a layer none of whose ranks is, is asked again now and then
+#define AHEAD_RANKS  8u
+#define SHARE_ONE    65536u
+#define SHARE_VISITS 16u // how many visits a share remembers
 
 const char *const stream_verify_name[STREAM_VERIFY_COUNT] = {"first", "always", "off"};
 const char *const stream_prefetch_name[STREAM_PREFETCH_COUNT] = {"auto", "on", "off"};
@@ -83,12 +85,11 @@ struct stream {
     struct fault fault; // why wants failed, the last one
 
     uint32_t foretold[WANTS_MAX], foretold_n, foretold_layer;
-    uint32_t ahead_n;                // reads ahead under way
-    uint64_t begun_ns, quiet_ns;     // the layer began; its last missing expert was there
-    uint32_t missed;                 // missing experts of the layer
-    uint64_t gap_ns, expert_ns;      // moving averages: without a wanted read; of reading an expert
-    uint64_t ahead_read, ahead_used; // since the last judgement
-    uint64_t ahead_rest;             // layers until reads ahead are tried again
+    uint32_t ahead_n;               // reads ahead under way
+    uint64_t begun_ns, quiet_ns;    // the layer began; its last missing expert was there
+    uint64_t gap_ns;                // without a wanted read before a layer, moving average
+    uint32_t (*right)[AHEAD_RANKS]; // [layers] how often a layer's choices of a rank were right
+    uint64_t asked;                 // layers that were not worth asking
     struct stream_stats stats;
 };
 
@@ -137,8 +138,6 @@ static void want_fail(struct stream *s, struct want *want)
 static void place_note(struct stream *s, uint32_t slot, uint32_t evicted)
 {
     s->stats.evictions += evicted != RESIDENCY_NONE;
-    if (s->host_slots[slot].ahead)
-        s->ahead_read++; // read for nothing
     s->host_slots[slot] = (struct host_slot){.want = RESIDENCY_NONE};
 }
 
@@ -295,8 +294,7 @@ static void want_begin(struct stream *s, uint32_t i)
         return;
     }
     struct host_slot *slot = &s->host_slots[want->host_slot];
-    if (slot->ahead)
-        s->stats.predicted_used++, s->ahead_used++, s->ahead_read++;
+    s->stats.predicted_used += slot->ahead;
     slot->ahead = false;
     if (slot->state == SLOT_READING) { // foretold, and on its way: its read's hold becomes ours
         slot->want = i;
@@ -317,23 +315,27 @@ static void average(uint64_t *average, uint64_t value)
     *average = *average ? *average - *average / 8 + value / 8 : value;
 }
 
-// How long the drives had nothing that was wanted before this layer, and how long they took for an
-// expert of the last one.
+// How long the drives had nothing that was wanted before this layer.
 static void gap_measure(struct stream *s)
 {
     uint64_t now = now_ns();
-    if (s->missed && s->quiet_ns > s->begun_ns) {
+    if (s->quiet_ns > s->begun_ns)
         average(&s->gap_ns, now - s->quiet_ns);
-        average(&s->expert_ns, (s->quiet_ns - s->begun_ns) / s->missed);
-    }
     s->begun_ns = now;
-    s->missed = 0;
 }
 
+// What the drives can bring in such a gap.
 static uint32_t ahead_max(const struct stream *s)
 {
-    uint64_t n = s->expert_ns ? (s->gap_ns + s->expert_ns - 1) / s->expert_ns : 1;
-    return n < AHEAD_MAX ? (uint32_t)n : AHEAD_MAX;
+    uint64_t bytes_second = 0;
+    for (uint32_t i = 0; i < disk_reader_drives(s->reader); i++) {
+        struct disk_drive_stats stats;
+        disk_reader_stats(s->reader, i, &stats);
+        bytes_second += stats.bytes_second;
+    }
+    double n =
+        (double)s->gap_ns * 1e-9 * (double)bytes_second / (double)slots_key_bytes(s->slots, 0);
+    return n >= AHEAD_MAX ? AHEAD_MAX : (uint32_t)n + 1;
 }
 
 // Reads ahead that the router did not confirm are dropped, as far as they have not been sent.
@@ -348,13 +350,23 @@ static void ahead_drop(struct stream *s)
     }
 }
 
+static uint32_t rank_of(uint32_t i, uint32_t n)
+{
+    return i * AHEAD_RANKS / n;
+}
+
 static void foretold_judge(struct stream *s)
 {
     if (s->foretold_n == 0 || s->foretold_layer != s->layer)
         return;
-    for (uint32_t i = 0; i < s->foretold_n; i++)
+    for (uint32_t i = 0; i < s->foretold_n; i++) {
+        bool right = false;
         for (uint32_t j = 0; j < s->wants_n; j++)
-            s->stats.predicted_right += s->wants[j].expert == s->foretold[i];
+            right |= s->wants[j].expert == s->foretold[i];
+        s->stats.predicted_right += right;
+        uint32_t *share = &s->right[s->layer][rank_of(i, s->foretold_n)];
+        *share += (right ? SHARE_ONE / SHARE_VISITS : 0) - *share / SHARE_VISITS;
+    }
     s->stats.predicted += s->foretold_n;
     s->foretold_n = 0;
 }
@@ -374,7 +386,6 @@ static void source_begin(void *user, uint32_t layer, const uint32_t *experts, ui
                                     .slot = RESIDENCY_NONE};
         want_begin(s, i); // all that is there is held before any slot is given away
         s->stats.hits += !s->wants[i].missed;
-        s->missed += s->wants[i].missed;
     }
     s->stats.wanted += n;
     foretold_judge(s);
@@ -564,29 +575,24 @@ static void source_release(void *user, const uint32_t *slots, uint32_t n)
 
 /* -------------------------------------------------------------- reading ahead */
 
-// auto: reads ahead pay only if most of them are used.
-static bool ahead_pays(struct stream *s)
+// Are a layer's choices of this rank right often enough to read them ahead?
+static bool rank_sure(const struct stream *s, uint32_t layer, uint32_t rank)
 {
-    if (s->params.prefetch != STREAM_PREFETCH_AUTO)
-        return s->params.prefetch == STREAM_PREFETCH_ON;
-    if (s->ahead_rest > 0) {
-        s->ahead_rest--;
-        return false;
-    }
-    if (s->ahead_read < AHEAD_TRIAL)
-        return true;
-    bool pays = s->ahead_used * 2 >= s->ahead_read;
-    s->ahead_read = s->ahead_used = 0;
-    s->ahead_rest = pays ? 0 : AHEAD_REST;
-    return pays;
+    return s->params.prefetch == STREAM_PREFETCH_ON || s->right[layer][rank] >= AHEAD_SURE;
 }
 
-// Nothing is read ahead where all experts have a slot and are in it.
+// Asking costs some dispatches: nothing is read ahead where all experts are in slots, and little
+// where no rank is right.
 static bool source_curious(void *user, uint32_t layer)
 {
     struct stream *s = user;
-    (void)layer;
-    return residency_resident_n(s->host) < slots_keys(s->slots) && ahead_pays(s);
+    if (s->params.prefetch == STREAM_PREFETCH_OFF ||
+        residency_resident_n(s->host) == slots_keys(s->slots))
+        return false;
+    for (uint32_t rank = 0; rank < AHEAD_RANKS; rank++)
+        if (rank_sure(s, layer, rank))
+            return true;
+    return s->asked++ % AHEAD_ASK == 0;
 }
 
 static void ahead_read(struct stream *s, uint32_t key)
@@ -612,9 +618,10 @@ static void source_predict(void *user, uint32_t layer, const uint32_t *experts, 
     s->foretold_n = n < WANTS_MAX ? n : WANTS_MAX;
     memcpy(s->foretold, experts, s->foretold_n * sizeof(*experts));
     s->foretold_layer = layer;
-    for (uint32_t i = 0; i < n && s->ahead_n < ahead_max(s); i++) {
+    uint32_t max = ahead_max(s);
+    for (uint32_t i = 0; i < n && s->ahead_n < max; i++) {
         uint32_t key = slots_key(s->slots, layer, experts[i]);
-        if (residency_find(s->host, key) == RESIDENCY_NONE &&
+        if (rank_sure(s, layer, rank_of(i, n)) && residency_find(s->host, key) == RESIDENCY_NONE &&
             (!s->device || residency_find(s->device, key) == RESIDENCY_NONE))
             ahead_read(s, key);
     }
@@ -668,8 +675,13 @@ static int tables_create(struct stream *s, struct fault *fault)
     if (!err && slots_two_tiers(s->slots))
         err = residency_create(&device, &s->device);
     s->host_slots = calloc(n, sizeof(*s->host_slots));
-    if (err || !s->host_slots)
+    uint32_t layers = model_config_layers(engine_config(s->engine));
+    s->right = calloc(layers, sizeof(*s->right));
+    if (err || !s->host_slots || !s->right)
         return fault_set(fault, ENOMEM, "out of memory");
+    for (uint32_t i = 0; i < layers; i++)
+        for (uint32_t rank = 0; rank < AHEAD_RANKS; rank++)
+            s->right[i][rank] = SHARE_ONE; // trusted until seen
     for (uint32_t i = 0; i < n; i++)
         s->host_slots[i].want = RESIDENCY_NONE;
     return 0;
@@ -723,6 +735,7 @@ void stream_close(struct stream **sp)
     residency_destroy(&s->host);
     residency_destroy(&s->device);
     free(s->host_slots);
+    free(s->right);
     free(s);
 }
 
