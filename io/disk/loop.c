@@ -102,16 +102,36 @@ static uint32_t loop_wait(struct disk_reader *r, struct engine_done *done)
     return n;
 }
 
+static void loop_ended(struct disk_reader *r, const struct engine_done *done, uint32_t n,
+                       uint64_t now_ns)
+{
+    for (uint32_t i = 0; i < n; i++)
+        piece_ended(r, done[i].tag, done[i].res, now_ns);
+}
+
+static bool loop_overdue(const struct disk_reader *r, uint64_t now_ns)
+{
+    for (uint32_t i = 0; i < r->drives_n; i++) {
+        uint32_t first = r->drives[i].flying.first;
+        if (first != NONE && now_ns - r->pieces[first].sent_ns >= r->params.timeout_us * 1000)
+            return true;
+    }
+    return false;
+}
+
 static void loop_once(struct disk_reader *r)
 {
     struct engine_done done[LOOP_BATCH];
     uint32_t n = loop_wait(r, done);
     uint64_t now_ns = reader_now_ns();
-    for (uint32_t i = 0; i < n; i++)
-        piece_ended(r, done[i].tag, done[i].res, now_ns);
+    // Answers may lie unseen if it was we who did not run (a stopped process, a suspended machine):
+    // nothing is overdue before the last of them is taken.
+    loop_ended(r, done, n, now_ns);
+    for (n = 1; n > 0 && loop_overdue(r, now_ns); loop_ended(r, done, n, now_ns))
+        n = r->table->wait(r->io, done, LOOP_BATCH, 0);
+    loop_timeouts(r, now_ns);
     loop_commands(r);
     now_ns = reader_now_ns(); // not before what was just submitted
-    loop_timeouts(r, now_ns);
     dispatch(r, now_ns);
     loop_publish(r);
     loop_tell(r);

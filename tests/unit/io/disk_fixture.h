@@ -28,6 +28,22 @@ struct fixture {
     uint32_t file[FIXTURE_DRIVES][FIXTURE_FILES];
 };
 
+static char fixture_dir[256]; // of the one fixture that is there; "": none
+
+// fixture_sweep removes the files, after a failed CHECK too.
+static inline void fixture_sweep(void)
+{
+    char path[512];
+    for (uint32_t i = 0; fixture_dir[0] && i < FIXTURE_DRIVES * FIXTURE_FILES; i++) {
+        snprintf(path, sizeof(path), "%s/d%u.%u", fixture_dir, i / FIXTURE_FILES,
+                 i % FIXTURE_FILES);
+        unlink(path);
+    }
+    if (fixture_dir[0])
+        rmdir(fixture_dir);
+    fixture_dir[0] = '\0';
+}
+
 static inline void fixture_path(const struct fixture *f, uint32_t drive, uint32_t file, char *ret)
 {
     snprintf(ret, 512, "%s/d%u.%u", f->dir, drive, file);
@@ -41,7 +57,7 @@ static inline void fixture_write(const char *path, const unsigned char *bytes, s
     CHECK(close(fd) == 0);
 }
 
-// fixture_init writes the files.  dir: an empty folder's name.
+// fixture_init writes the files into a new folder.
 static inline void fixture_init(struct fixture *f, uint32_t drives_n)
 {
     uint64_t seed = 42;
@@ -49,6 +65,11 @@ static inline void fixture_init(struct fixture *f, uint32_t drives_n)
     *f = (struct fixture){.drives_n = drives_n};
     snprintf(f->dir, sizeof(f->dir), "%s/expertd-disk-XXXXXX", tmp ? tmp : "/var/tmp");
     CHECK(mkdtemp(f->dir));
+    static bool armed;
+    if (!armed)
+        atexit(fixture_sweep);
+    armed = true;
+    memcpy(fixture_dir, f->dir, sizeof(fixture_dir));
     for (uint32_t i = 0; i < FIXTURE_FILES; i++) {
         f->bytes[i] = malloc(FIXTURE_BYTES + 8);
         CHECK(f->bytes[i]);
@@ -72,17 +93,11 @@ static inline void fixture_init(struct fixture *f, uint32_t drives_n)
 
 static inline void fixture_fini(struct fixture *f)
 {
-    for (uint32_t i = 0; i < FIXTURE_FILES; i++) {
-        for (uint32_t d = 0; d < f->drives_n; d++) {
-            char path[512];
-            fixture_path(f, d, i, path);
-            unlink(path);
-        }
+    for (uint32_t i = 0; i < FIXTURE_FILES; i++)
         free(f->bytes[i]);
-    }
     for (uint32_t i = 0; i < FIXTURE_BUFFERS; i++)
         munmap(f->buffers[i].iov_base, FIXTURE_BUFFER);
-    rmdir(f->dir);
+    fixture_sweep();
 }
 
 static inline struct disk_params fixture_params(const struct fixture *f, enum disk_engine engine)
