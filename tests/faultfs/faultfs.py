@@ -64,6 +64,9 @@ class FaultFs:
             os.write(fd, (" ".join(words) + "\n").encode())
         finally:
             os.close(fd)
+        for folder, _, names in os.walk(self.path):  # the kernel asks for sizes, and knows them
+            for name in names:
+                os.stat(os.path.join(folder, name))
 
     def clear(self, kind=None):
         self.command("clear", kind)
