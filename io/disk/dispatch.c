@@ -202,8 +202,10 @@ void dispatch(struct disk_reader *r, uint64_t now_ns)
 {
     if (r->held_n > 0)
         dispatch_held(r, now_ns);
-    for (uint32_t i = 0; i < r->drives_n; i++)
+    for (uint32_t i = 0; i < r->drives_n; i++) {
         r->ahead[i] = 0;
+        drive_look(&r->drives[i].drive, now_ns);
+    }
     dispatch_waiting(r, now_ns);
     dispatch_queue(r, &r->wanted, now_ns);
     if (r->wanted.first == NONE && r->waiting.first == NONE)

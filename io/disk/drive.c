@@ -15,7 +15,15 @@ void drive_init(struct drive *d, uint32_t depth)
 
 uint64_t drive_finish_ns(const struct drive *d, uint64_t bytes)
 {
-    return (uint64_t)((double)(d->outstanding + bytes) / (double)d->rate * 1e9);
+    return (uint64_t)((double)(d->outstanding + bytes) / (double)d->rate * 1e9) + d->late_ns;
+}
+
+void drive_look(struct drive *d, uint64_t now_ns)
+{
+    d->late_ns = 0;
+    uint64_t due_ns = d->heard_ns + drive_finish_ns(d, 0);
+    if (d->in_flight > 0 && now_ns > due_ns)
+        d->late_ns = now_ns - due_ns;
 }
 
 bool drive_has_room(const struct drive *d)
@@ -35,6 +43,8 @@ static void pass(struct drive *d, uint64_t now_ns)
 void drive_sent(struct drive *d, uint64_t bytes, uint64_t now_ns)
 {
     pass(d, now_ns);
+    if (d->in_flight == 0)
+        d->heard_ns = now_ns;
     d->in_flight++;
     d->outstanding += bytes;
 }
@@ -56,6 +66,7 @@ void drive_ended(struct drive *d, uint64_t bytes, uint64_t got, uint64_t now_ns)
     assert(d->in_flight > 0);
     assert(d->outstanding >= bytes);
     pass(d, now_ns);
+    d->heard_ns = now_ns;
     d->in_flight--;
     d->outstanding -= bytes;
     d->window_bytes += got;

@@ -25,14 +25,19 @@ struct drive {
     uint64_t outstanding; // their bytes
     uint64_t rate;        // bytes/s while busy, moving average
     uint64_t window_bytes, window_ns, event_ns;
-    uint64_t busy_ns; // sum
-    bool measured;    // rate is not DRIVE_RATE_UNKNOWN any more
+    uint64_t heard_ns; // last answer, or begin of being busy
+    uint64_t late_ns;  // see drive_look
+    uint64_t busy_ns;  // sum
+    bool measured;     // rate is not DRIVE_RATE_UNKNOWN any more
     enum drive_breaker breaker;
     uint32_t failures; // in a row
     uint64_t pause_ns, probe_at_ns;
 };
 
 void drive_init(struct drive *d, uint32_t depth);
+// drive_look notes by how much a drive has been silent for longer than all it has should take: it
+// is slower now than it was, by how much nobody knows.
+void drive_look(struct drive *d, uint64_t now_ns);
 // drive_finish_ns returns how long until `bytes` more would be there.
 uint64_t drive_finish_ns(const struct drive *d, uint64_t bytes);
 bool drive_has_room(const struct drive *d);

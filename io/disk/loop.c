@@ -7,6 +7,7 @@
 
 #define LOOP_BATCH    256u         // completions taken at once
 #define LOOP_HELD_NS  1000000ull   // while the seam holds something
+#define LOOP_LOOK_NS  5000000ull   // while pieces wait for one drive and another has room
 #define LOOP_STUCK_NS 200000000ull // destroy waits so long for pieces that have timed out
 
 static void loop_commands(struct disk_reader *r)
@@ -38,6 +39,7 @@ static void loop_timeouts(struct disk_reader *r, uint64_t now_ns)
 static int64_t loop_sleep_ns(const struct disk_reader *r, uint64_t now_ns)
 {
     uint64_t at = UINT64_MAX;
+    bool waits = r->wanted.first != NONE || r->waiting.first != NONE;
     for (uint32_t i = 0; i < r->drives_n; i++) {
         const struct reader_drive *drive = &r->drives[i];
         if (drive->flying.first != NONE) {
@@ -47,6 +49,8 @@ static int64_t loop_sleep_ns(const struct disk_reader *r, uint64_t now_ns)
         if (drive->drive.breaker == DRIVE_OPEN && drive->drive.stuck < drive->drive.depth &&
             drive->drive.probe_at_ns < at)
             at = drive->drive.probe_at_ns;
+        if (waits && drive_has_room(&drive->drive) && at > now_ns + LOOP_LOOK_NS)
+            at = now_ns + LOOP_LOOK_NS;
     }
     if (r->held_n > 0 && at > now_ns + LOOP_HELD_NS)
         at = now_ns + LOOP_HELD_NS;

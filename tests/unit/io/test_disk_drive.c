@@ -37,6 +37,24 @@ static void rates(void)
     CHECK(d.in_flight == 0 && d.outstanding == 0);
 }
 
+// A drive that is silent for longer than what it has should take is expected that much later.
+static void late(void)
+{
+    struct drive d;
+    drive_init(&d, 4);
+    uint64_t now = feed(&d, 100000000, 5 * S, S);
+    drive_look(&d, now + 100 * S); // has nothing to do
+    CHECK(d.late_ns == 0);
+    drive_sent(&d, 1000000, now);
+    drive_look(&d, now + 9 * MS); // 10 ms are due
+    CHECK(d.late_ns == 0);
+    drive_look(&d, now + S);
+    CHECK(d.late_ns > 980 * MS && drive_finish_ns(&d, 0) > S - 10 * MS);
+    drive_ended(&d, 1000000, 1000000, now + S);
+    drive_look(&d, now + 2 * S);
+    CHECK(d.late_ns == 0);
+}
+
 static void room(void)
 {
     struct drive d;
@@ -104,6 +122,7 @@ static void stuck(void)
 int main(void)
 {
     rates();
+    late();
     room();
     breaker();
     stuck();
