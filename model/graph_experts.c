@@ -16,19 +16,19 @@ struct batch { // experts that are ready together
     uint32_t n;
 };
 
-static const struct weight_mat *slot_gate(const struct graph *g, const struct expert_ready *ready)
+static uint32_t slot_gate(const struct graph *g, const struct expert_ready *ready)
 {
-    return graph_mat(g, g->w->slot_mat0 + 3 * ready->slot);
+    return g->w->slot_mat0 + 3 * ready->slot;
 }
 
-// Experts that one dispatch can take lie in one heap at one offset.
-static bool slots_alike(const struct graph *g, const struct expert_ready *a,
-                        const struct expert_ready *b)
+// MLPs that one dispatch can take lie in one heap (on the texel path) at one offset.
+static bool gates_alike(const struct graph *g, uint32_t a, uint32_t b)
 {
-    const struct weight_mat *x = slot_gate(g, a), *y = slot_gate(g, b);
-    bool heaps = x->heap == y->heap || vk_device_path(g->dev) == VK_PATH_ADDRESS;
-    return heaps && x->shift == y->shift &&
-           graph_mat(g, x->down)->shift == graph_mat(g, y->down)->shift;
+    const struct weight_mat *x = graph_mat(g, a), *y = graph_mat(g, b);
+    const struct weight_mat *x_down = graph_mat(g, x->down), *y_down = graph_mat(g, y->down);
+    bool heaps = (x->heap == y->heap && x_down->heap == y_down->heap) ||
+                 vk_device_path(g->dev) == VK_PATH_ADDRESS;
+    return heaps && x->shift == y->shift && x_down->shift == y_down->shift;
 }
 
 // Sorts alike ones together; inside a batch the order is free.
@@ -37,7 +37,7 @@ static void batch_sort(const struct graph *g, struct batch *batch)
     for (uint32_t done = 0; done < batch->n;) {
         uint32_t end = done + 1;
         for (uint32_t i = end; i < batch->n; i++)
-            if (slots_alike(g, &batch->ready[done], &batch->ready[i])) {
+            if (gates_alike(g, slot_gate(g, &batch->ready[done]), slot_gate(g, &batch->ready[i]))) {
                 struct expert_ready swap = batch->ready[end];
                 batch->ready[end++] = batch->ready[i];
                 batch->ready[i] = swap;
@@ -76,24 +76,23 @@ static void batch_filter(struct graph *g, struct batch *batch, const uint32_t *i
     batch->n = kept;
 }
 
-// Appends the tiles of a batch, one group for each run of alike slots; with the shared experts'
-// as the first group if asked.  Returns how many groups.
+// Appends the tiles of a batch, the shared experts' first if asked, in a group for each run of
+// alike ones.  Returns how many groups.
 static uint32_t batch_tiles(struct graph *g, const struct weight_layer *layer,
                             struct graph_moe *moe, const struct batch *batch, const uint32_t *first,
                             bool shared, struct graph_tiles *groups, uint32_t *gates)
 {
     struct graph_cmd *cmd = &g->cmds[g->cmd_at];
-    uint32_t n = 0;
+    uint32_t n = 0, tiles0 = moe->tiles;
     if (shared && layer->mlp != WEIGHT_NONE) {
-        groups[n] = (struct graph_tiles){moe->tiles, 0, moe->xrows, WEIGHT_NONE};
         graph_tile_shared(g, layer, moe);
-        groups[n].n = moe->tiles - groups[n].first;
+        groups[n] = (struct graph_tiles){tiles0, moe->tiles - tiles0, moe->xrows, WEIGHT_NONE};
         gates[n++] = layer->mlp;
     }
     for (uint32_t i = 0; i < batch->n; i++) {
         const struct expert_ready *ready = &batch->ready[i];
-        uint32_t gate = g->w->slot_mat0 + 3 * ready->slot;
-        if (i == 0 || !slots_alike(g, ready, &batch->ready[i - 1])) {
+        uint32_t gate = slot_gate(g, ready);
+        if (n == 0 || !gates_alike(g, gates[n - 1], gate)) {
             groups[n] = (struct graph_tiles){moe->tiles, 0, moe->xrows, WEIGHT_NONE};
             gates[n++] = gate;
         }

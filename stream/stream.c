@@ -28,6 +28,7 @@
 #define AHEAD_SURE   (SHARE_ONE * 4 / 5)
 #define AHEAD_ASK    64u // a layer none of whose ranks is, is asked again now and then
 #define AHEAD_RANKS  8u
+#define AHEAD_CALM   2u // steps
 #define SHARE_ONE    65536u
 #define SHARE_VISITS 16u // how many visits a share remembers
 
@@ -90,6 +91,7 @@ struct stream {
     uint64_t gap_ns;                // without a wanted read before a layer, moving average
     uint32_t (*right)[AHEAD_RANKS]; // [layers] how often a layer's choices of a rank were right
     uint64_t asked;                 // layers that were not worth asking
+    uint32_t calm;                  // layers since one missed an expert
     struct stream_stats stats;
 };
 
@@ -374,6 +376,7 @@ static void foretold_judge(struct stream *s)
 static void source_begin(void *user, uint32_t layer, const uint32_t *experts, uint32_t n)
 {
     struct stream *s = user;
+    bool missed = false;
     assert(n <= WANTS_MAX);
     s->layer = layer;
     s->wants_n = s->untold = n;
@@ -386,8 +389,10 @@ static void source_begin(void *user, uint32_t layer, const uint32_t *experts, ui
                                     .slot = RESIDENCY_NONE};
         want_begin(s, i); // all that is there is held before any slot is given away
         s->stats.hits += !s->wants[i].missed;
+        missed |= s->wants[i].missed;
     }
     s->stats.wanted += n;
+    s->calm = missed ? 0 : s->calm + 1;
     foretold_judge(s);
     ahead_drop(s);
     pump(s);
@@ -581,13 +586,13 @@ static bool rank_sure(const struct stream *s, uint32_t layer, uint32_t rank)
     return s->params.prefetch == STREAM_PREFETCH_ON || s->right[layer][rank] >= AHEAD_SURE;
 }
 
-// Asking costs some dispatches: nothing is read ahead where all experts are in slots, and little
-// where no rank is right.
+// Asking costs some dispatches: nobody is asked while a whole step after another finds all that it
+// wants in slots, and rarely where no rank is right.
 static bool source_curious(void *user, uint32_t layer)
 {
     struct stream *s = user;
     if (s->params.prefetch == STREAM_PREFETCH_OFF ||
-        residency_resident_n(s->host) == slots_keys(s->slots))
+        s->calm > AHEAD_CALM * model_config_layers(engine_config(s->engine)))
         return false;
     for (uint32_t rank = 0; rank < AHEAD_RANKS; rank++)
         if (rank_sure(s, layer, rank))
