@@ -307,8 +307,10 @@ static void want_begin(struct stream *s, uint32_t i)
         return;
     }
     residency_hold(s->host, want->host_slot);
-    if (slot->state == SLOT_SAVING)
-        slots_staged(s->slots, slot->ticket, UINT64_MAX, NULL), saved(s, slot->ticket);
+    if (slot->state == SLOT_SAVING) {
+        slots_staged(s->slots, slot->ticket, UINT64_MAX, NULL);
+        saved(s, slot->ticket);
+    }
     want_landed(s, want);
 }
 
@@ -466,7 +468,9 @@ static void read_done(struct stream *s, const struct disk_done *done)
         host->state = SLOT_LOST;
     else
         residency_release(s->host, slot);
-    if (want) {
+    if (want && done->err == -ECANCELED) {
+        want->state = WANT_PENDING; // it was foretold, dropped, and is wanted after all
+    } else if (want) {
         s->fault = done->fault;
         want_fail(s, want);
     }
@@ -541,7 +545,7 @@ static bool wait_once(struct stream *s)
         }
     s->stats.stall_ns[s->missed_told ? STREAM_STALL_LAST : STREAM_STALL_FIRST] += now_ns() - from;
     if (s->params.idle && s->params.idle(s->params.idle_user))
-        wants_abandon(s, ECANCELED, "the daemon stops");
+        wants_abandon(s, ECANCELED, "the step was given up");
     return true;
 }
 

@@ -2,7 +2,8 @@
 // verify: are the bytes of an expert what they should be?  Checksums of a pack's records, or of the
 // checkpoint's hash list, which the first read of an expert fills in where it has none; FP8 NaN
 // codes at the first read.  One wrong byte and the read is repeated, then it fails.
-// verifier_check runs on the disk thread; the rest on the step thread, before and after.
+// verifier_check: any thread (disk; step for bytes that moved); the rest on the step thread, before
+// and after.
 #pragma once
 #include "model/slots.h"
 
