@@ -29,7 +29,8 @@ struct expert_source {
     void (*release)(void *user, const uint32_t *slots, uint32_t n);
     // curious: would it read ahead for a layer?  Foretelling costs some dispatches.
     bool (*curious)(void *user, uint32_t layer);
-    // predict: the experts that a later layer will probably want, [n] by falling probability.  It
-    // is advice: reads for them may begin if no drive has anything else to do.
+    // predict: the experts that a later layer will probably want (never called if nobody is
+    // curious), [n] by falling probability.  It is advice: reads for them may begin if no drive has
+    // anything else to do.
     void (*predict)(void *user, uint32_t layer, const uint32_t *experts, uint32_t n);
 };

@@ -90,12 +90,11 @@ static void on_release(void *user, const uint32_t *slots, uint32_t n)
         residency_release(m->residency, slots[i]);
 }
 
-static void on_predict(void *user, uint32_t layer, const uint32_t *experts, uint32_t n)
+static bool on_curious(void *user, uint32_t layer)
 {
     (void)user;
     (void)layer;
-    (void)experts;
-    (void)n;
+    return false; // the page cache decides what is read ahead
 }
 
 struct bench_mmap *bench_mmap_create(struct engine *engine, const struct checkpoint *ck)
@@ -115,7 +114,11 @@ struct bench_mmap *bench_mmap_create(struct engine *engine, const struct checkpo
         if (m->files[i] < 0)
             bench_die("a shard cannot be opened");
     }
-    m->source = (struct expert_source){m, on_begin, on_next, on_release, on_predict};
+    m->source = (struct expert_source){.user = m,
+                                       .begin = on_begin,
+                                       .next = on_next,
+                                       .release = on_release,
+                                       .curious = on_curious};
     return m;
 }
 
