@@ -9,6 +9,7 @@
 #define LOOP_HELD_NS  1000000ull   // while the seam holds something
 #define LOOP_LOOK_NS  5000000ull   // while pieces wait for one drive and another has room
 #define LOOP_STUCK_NS 200000000ull // destroy waits so long for pieces that have timed out
+#define LOOP_STOP_US  3000000ull   // and at most so long for the others
 
 static void loop_commands(struct disk_reader *r)
 {
@@ -145,6 +146,8 @@ static void loop_once(struct disk_reader *r)
 static bool loop_stop(struct disk_reader *r)
 {
     r->stopping = true;
+    if (r->params.timeout_us > LOOP_STOP_US) // nobody waits for these bytes any more
+        r->params.timeout_us = LOOP_STOP_US;
     loop_commands(r);
     for (uint32_t i = 0; i < DISK_READS_MAX; i++)
         read_cancel(r, i);
