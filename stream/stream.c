@@ -6,6 +6,7 @@
 
 #include "base/log.h"
 #include "model/slots.h"
+#include "stream/ahead.h"
 #include "stream/files.h"
 #include "stream/verify.h"
 
@@ -22,15 +23,9 @@
 #define STAGE_WAIT_NS 1000000 // while copies are all that is under way
 #define DONES_MAX     64u
 
-// At most so many experts are read ahead of a router: as many as the drives can bring while the
-// dense part runs, and (prefetch = auto) only choices of a rank that has been right so often.
-#define AHEAD_MAX    4u
-#define AHEAD_SURE   (SHARE_ONE * 4 / 5)
-#define AHEAD_ASK    64u // a layer none of whose ranks is, is asked again now and then
-#define AHEAD_RANKS  8u
-#define AHEAD_CALM   2u // steps
-#define SHARE_ONE    65536u
-#define SHARE_VISITS 16u // how many visits a share remembers
+// Asking routers ahead costs some dispatches.
+#define ASK_CALM   2u  // steps without a miss after which nobody is asked
+#define ASK_RARELY 64u // how often a layer is asked none of whose ranks is right often enough
 
 const char *const stream_verify_name[STREAM_VERIFY_COUNT] = {"first", "always", "off"};
 const char *const stream_prefetch_name[STREAM_PREFETCH_COUNT] = {"auto", "on", "off"};
@@ -85,13 +80,11 @@ struct stream {
     uint64_t starved;   // since when the graph waits for slots; 0: it does not
     struct fault fault; // why wants failed, the last one
 
-    uint32_t foretold[WANTS_MAX], foretold_n, foretold_layer;
-    uint32_t ahead_n;               // reads ahead under way
-    uint64_t begun_ns, quiet_ns;    // the layer began; its last missing expert was there
-    uint64_t gap_ns;                // without a wanted read before a layer, moving average
-    uint32_t (*right)[AHEAD_RANKS]; // [layers] how often a layer's choices of a rank were right
-    uint64_t asked;                 // layers that were not worth asking
-    uint32_t calm;                  // layers since one missed an expert
+    struct ahead *ahead;
+    uint32_t ahead_n;            // reads ahead under way
+    uint64_t begun_ns, quiet_ns; // the layer began; its last missing expert was there
+    uint64_t asked;              // layers that were not worth asking
+    uint32_t calm;               // layers since one missed an expert
     struct stream_stats stats;
 };
 
@@ -314,34 +307,6 @@ static void want_begin(struct stream *s, uint32_t i)
     want_landed(s, want);
 }
 
-static void average(uint64_t *average, uint64_t value)
-{
-    *average = *average ? *average - *average / 8 + value / 8 : value;
-}
-
-// How long the drives had nothing that was wanted before this layer.
-static void gap_measure(struct stream *s)
-{
-    uint64_t now = now_ns();
-    if (s->quiet_ns > s->begun_ns)
-        average(&s->gap_ns, now - s->quiet_ns);
-    s->begun_ns = now;
-}
-
-// What the drives can bring in such a gap.
-static uint32_t ahead_max(const struct stream *s)
-{
-    uint64_t bytes_second = 0;
-    for (uint32_t i = 0; i < disk_reader_drives(s->reader); i++) {
-        struct disk_drive_stats stats;
-        disk_reader_stats(s->reader, i, &stats);
-        bytes_second += stats.bytes_second;
-    }
-    double n =
-        (double)s->gap_ns * 1e-9 * (double)bytes_second / (double)slots_key_bytes(s->slots, 0);
-    return n >= AHEAD_MAX ? AHEAD_MAX : (uint32_t)n + 1;
-}
-
 // Reads ahead that the router did not confirm are dropped, as far as they have not been sent.
 static void ahead_drop(struct stream *s)
 {
@@ -354,27 +319,6 @@ static void ahead_drop(struct stream *s)
     }
 }
 
-static uint32_t rank_of(uint32_t i, uint32_t n)
-{
-    return i * AHEAD_RANKS / n;
-}
-
-static void foretold_judge(struct stream *s)
-{
-    if (s->foretold_n == 0 || s->foretold_layer != s->layer)
-        return;
-    for (uint32_t i = 0; i < s->foretold_n; i++) {
-        bool right = false;
-        for (uint32_t j = 0; j < s->wants_n; j++)
-            right |= s->wants[j].expert == s->foretold[i];
-        s->stats.predicted_right += right;
-        uint32_t *share = &s->right[s->layer][rank_of(i, s->foretold_n)];
-        *share += (right ? SHARE_ONE / SHARE_VISITS : 0) - *share / SHARE_VISITS;
-    }
-    s->stats.predicted += s->foretold_n;
-    s->foretold_n = 0;
-}
-
 static void source_begin(void *user, uint32_t layer, const uint32_t *experts, uint32_t n)
 {
     struct stream *s = user;
@@ -383,7 +327,10 @@ static void source_begin(void *user, uint32_t layer, const uint32_t *experts, ui
     s->layer = layer;
     s->wants_n = s->untold = n;
     s->missed_told = false;
-    gap_measure(s);
+    uint64_t now = now_ns();
+    if (s->quiet_ns > s->begun_ns)
+        ahead_gap(s->ahead, now - s->quiet_ns);
+    s->begun_ns = now;
     for (uint32_t i = 0; i < n; i++) {
         s->wants[i] = (struct want){.expert = experts[i],
                                     .key = slots_key(s->slots, layer, experts[i]),
@@ -395,7 +342,9 @@ static void source_begin(void *user, uint32_t layer, const uint32_t *experts, ui
     }
     s->stats.wanted += n;
     s->calm = missed ? 0 : s->calm + 1;
-    foretold_judge(s);
+    uint32_t foretold;
+    s->stats.predicted_right += ahead_judge(s->ahead, layer, experts, n, &foretold);
+    s->stats.predicted += foretold;
     ahead_drop(s);
     pump(s);
 }
@@ -584,24 +533,16 @@ static void source_release(void *user, const uint32_t *slots, uint32_t n)
 
 /* -------------------------------------------------------------- reading ahead */
 
-// Are a layer's choices of this rank right often enough to read them ahead?
-static bool rank_sure(const struct stream *s, uint32_t layer, uint32_t rank)
-{
-    return s->params.prefetch == STREAM_PREFETCH_ON || s->right[layer][rank] >= AHEAD_SURE;
-}
-
 // Asking costs some dispatches: nobody is asked while a whole step after another finds all that it
 // wants in slots, and rarely where no rank is right.
 static bool source_curious(void *user, uint32_t layer)
 {
     struct stream *s = user;
     if (s->params.prefetch == STREAM_PREFETCH_OFF ||
-        s->calm > AHEAD_CALM * model_config_layers(engine_config(s->engine)))
+        s->calm > ASK_CALM * model_config_layers(engine_config(s->engine)))
         return false;
-    for (uint32_t rank = 0; rank < AHEAD_RANKS; rank++)
-        if (rank_sure(s, layer, rank))
-            return true;
-    return s->asked++ % AHEAD_ASK == 0;
+    return s->params.prefetch == STREAM_PREFETCH_ON || ahead_hopeful(s->ahead, layer) ||
+           s->asked++ % ASK_RARELY == 0;
 }
 
 static void ahead_read(struct stream *s, uint32_t key)
@@ -621,16 +562,27 @@ static void ahead_read(struct stream *s, uint32_t key)
     s->ahead_n++;
 }
 
+static uint64_t drives_rate(const struct stream *s)
+{
+    uint64_t bytes_second = 0;
+    for (uint32_t i = 0; i < disk_reader_drives(s->reader); i++) {
+        struct disk_drive_stats stats;
+        disk_reader_stats(s->reader, i, &stats);
+        bytes_second += stats.bytes_second;
+    }
+    return bytes_second;
+}
+
 static void source_predict(void *user, uint32_t layer, const uint32_t *experts, uint32_t n)
 {
     struct stream *s = user;
-    s->foretold_n = n < WANTS_MAX ? n : WANTS_MAX;
-    memcpy(s->foretold, experts, s->foretold_n * sizeof(*experts));
-    s->foretold_layer = layer;
-    uint32_t max = ahead_max(s);
+    bool on = s->params.prefetch == STREAM_PREFETCH_ON;
+    uint32_t max = ahead_max(s->ahead, drives_rate(s), slots_key_bytes(s->slots, 0));
+    ahead_foretold(s->ahead, layer, experts, n);
     for (uint32_t i = 0; i < n && s->ahead_n < max; i++) {
         uint32_t key = slots_key(s->slots, layer, experts[i]);
-        if (rank_sure(s, layer, rank_of(i, n)) && residency_find(s->host, key) == RESIDENCY_NONE &&
+        if ((on || ahead_sure(s->ahead, layer, i, n)) &&
+            residency_find(s->host, key) == RESIDENCY_NONE &&
             (!s->device || residency_find(s->device, key) == RESIDENCY_NONE))
             ahead_read(s, key);
     }
@@ -684,13 +636,10 @@ static int tables_create(struct stream *s, struct fault *fault)
     if (!err && slots_two_tiers(s->slots))
         err = residency_create(&device, &s->device);
     s->host_slots = calloc(n, sizeof(*s->host_slots));
-    uint32_t layers = model_config_layers(engine_config(s->engine));
-    s->right = calloc(layers, sizeof(*s->right));
-    if (err || !s->host_slots || !s->right)
+    if (!err)
+        err = ahead_create(model_config_layers(engine_config(s->engine)), &s->ahead);
+    if (err || !s->host_slots)
         return fault_set(fault, ENOMEM, "out of memory");
-    for (uint32_t i = 0; i < layers; i++)
-        for (uint32_t rank = 0; rank < AHEAD_RANKS; rank++)
-            s->right[i][rank] = SHARE_ONE; // trusted until seen
     for (uint32_t i = 0; i < n; i++)
         s->host_slots[i].want = RESIDENCY_NONE;
     return 0;
@@ -744,7 +693,7 @@ void stream_close(struct stream **sp)
     residency_destroy(&s->host);
     residency_destroy(&s->device);
     free(s->host_slots);
-    free(s->right);
+    ahead_destroy(&s->ahead);
     free(s);
 }
 
