@@ -349,6 +349,13 @@ uint32_t residency_place(struct residency *r, uint32_t key, bool speculative, ui
     return slot;
 }
 
+bool residency_spares(const struct residency *r, uint32_t key)
+{
+    uint64_t worth;
+    return r->free_n > 0 ||
+           (least(r, &worth) != RESIDENCY_NONE && worth <= residency_worth(r, key));
+}
+
 void residency_hold(struct residency *r, uint32_t slot)
 {
     assert(slot < r->params.slots_n);

@@ -59,6 +59,10 @@ void residency_use(struct residency *r, uint32_t key);
 uint32_t residency_place(struct residency *r, uint32_t key, bool speculative,
                          uint32_t *ret_evicted);
 
+// residency_spares says whether residency_place would find a key a free slot, or one of a key that
+// is worth no more than this one is now.
+bool residency_spares(const struct residency *r, uint32_t key);
+
 // A held slot is not given away: a read goes into it or kernels read it.  Holds are counted.
 void residency_hold(struct residency *r, uint32_t slot);
 void residency_release(struct residency *r, uint32_t slot);

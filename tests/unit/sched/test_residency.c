@@ -158,7 +158,11 @@ static void test_guess(void)
     CHECK(residency_place(r, 1, true, &evicted) == RESIDENCY_NONE);
     residency_use(r, 7);
     residency_use(r, 6);
+    CHECK(!residency_spares(r, 1)); // as it is, it is worth less than what is there
     CHECK(residency_place(r, 1, true, &evicted) == 0 && evicted == 0);
+    CHECK(!residency_spares(r, 6)); // the one slot is held
+    residency_release(r, 0);
+    CHECK(residency_spares(r, 6));
     residency_destroy(&r);
 
     r = residency_of(8, 1, RESIDENCY_LFU, 0);
