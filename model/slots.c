@@ -77,6 +77,7 @@ struct slots {
     struct vk_copier *copier;
     struct staged flying[COPIES_FLYING];
     uint32_t flying_n;
+    bool host_left; // its memory outlives us
 };
 
 static uint64_t round_up(uint64_t n, uint64_t to)
@@ -460,12 +461,12 @@ static int tier_create(struct slots *s, struct tier *tier, uint32_t n, bool devi
     return err;
 }
 
-static void tier_destroy(struct tier *tier)
+static void tier_destroy(struct tier *tier, bool leave)
 {
     for (uint32_t i = 0; i < tier->arenas_n; i++) {
         if (tier->bufs)
             vk_buffer_destroy(&tier->bufs[i]);
-        if (tier->arenas && tier->arenas[i].host)
+        if (!leave && tier->arenas && tier->arenas[i].host)
             munmap(tier->arenas[i].host, tier->arenas[i].host_bytes);
     }
     free(tier->arenas);
@@ -491,14 +492,19 @@ void slots_destroy(struct slots **sp)
     if (!s)
         return;
     vk_copier_destroy(&s->copier);
-    tier_destroy(&s->device);
-    tier_destroy(&s->host);
+    tier_destroy(&s->device, false);
+    tier_destroy(&s->host, s->host_left);
     free(s->layer_of);
     free(s->ordinal);
     free(s->places);
     free(s->ranges);
     free(s->scales);
     free(s);
+}
+
+void slots_host_leave(struct slots *s)
+{
+    s->host_left = true;
 }
 
 static int key_scales_load(struct slots *s, uint32_t key, struct fault *fault)

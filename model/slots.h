@@ -42,6 +42,9 @@ struct slots_params {
 // slots_create takes the memory: populated, in huge pages where the system has them, and tells the
 // weights.  Errors: -ENOMEM, -ENOTSUP one tier on a device that cannot import host memory.
 int slots_create(struct slots *s, const struct slots_params *params, struct fault *fault);
+// slots_host_leave: a drive that never answers may still write into host slots, so slots_destroy
+// leaves their memory mapped.
+void slots_host_leave(struct slots *s);
 // slots_load reads the scales that stay in host memory, after weights_load.
 // Errors: -EBADMSG a scale that is not finite and positive, -EIO.
 int slots_load(struct slots *s, struct fault *fault);

@@ -167,7 +167,9 @@ static bool want_save(struct stream *s, struct want *want, uint32_t evicted)
     uint32_t lost;
     if (evicted == RESIDENCY_NONE || residency_find(s->host, evicted) != RESIDENCY_NONE)
         return false;
-    uint32_t slot = residency_place(s->host, evicted, true, &lost);
+    if (!residency_spares(s->host, evicted))
+        return false;
+    uint32_t slot = residency_place(s->host, evicted, false, &lost);
     if (slot == RESIDENCY_NONE)
         return false;
     place_note(s, slot, lost);
@@ -478,11 +480,20 @@ static void wants_abandon(struct stream *s, int err, const char *why)
     }
 }
 
+// Is a read under way whose end gives its slot back, though no want waits for it?
+static bool slots_reading(const struct stream *s)
+{
+    for (uint32_t i = 0; i < slots_host_n(s->slots); i++)
+        if (s->host_slots[i].state == SLOT_READING)
+            return true;
+    return false;
+}
+
 // Waits until something moves.  Returns false if nothing is under way.
 static bool wait_once(struct stream *s)
 {
     uint64_t from = now_ns();
-    bool reading = wants_in(s, WANT_READING) > 0;
+    bool reading = wants_in(s, WANT_READING) > 0 || (s->held_n == 0 && slots_reading(s));
     bool copying = wants_in(s, WANT_STAGING) + wants_in(s, WANT_DRAINING) > 0;
     if (!reading && !copying)
         return false;
@@ -686,8 +697,10 @@ void stream_close(struct stream **sp)
     if (!s)
         return;
     engine_source_set(s->engine, NULL, NULL);
-    if (s->reader && !disk_reader_destroy(&s->reader))
+    if (s->reader && !disk_reader_destroy(&s->reader)) {
+        slots_host_leave(s->slots);
         log_warning("a drive still holds memory of expert slots: it is left to the system");
+    }
     verifier_destroy(&s->verifier);
     stream_files_close(&s->files);
     residency_destroy(&s->host);
