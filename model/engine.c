@@ -38,8 +38,9 @@ struct engine {
     struct kv *kv;
     struct graph *graph;
     struct graph_params graph_params;
-    bool warm; // with slots: every shape of work has run once
-    bool lost; // a step failed on the device; nothing after it can be trusted
+    bool source; // with slots: somebody brings experts
+    bool warm;   // with slots: every shape of work has run once
+    bool lost;   // a step failed on the device; nothing after it can be trusted
 };
 
 static uint32_t pages_for(uint32_t tokens)
@@ -356,8 +357,8 @@ static int step_check(const struct engine *e, struct fault *fault)
 {
     if (e->lost)
         return fault_set(fault, EIO, "the device failed in an earlier step");
-    if (e->slots && !e->warm)
-        return fault_set(fault, EINVAL, "nobody brings experts into the slots yet");
+    if (e->slots && !(e->warm && e->source))
+        return fault_set(fault, EINVAL, "nobody brings experts into the slots");
     return 0;
 }
 
@@ -385,6 +386,7 @@ struct slots *engine_slots(struct engine *e)
 int engine_source_set(struct engine *e, const struct expert_source *source, struct fault *fault)
 {
     graph_source_set(e->graph, source);
+    e->source = source != NULL;
     if (!source || e->warm)
         return 0;
     int err = warm_up(e, fault);
