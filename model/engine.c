@@ -112,8 +112,8 @@ static uint64_t memory_have(const struct engine *e)
     return e->params.memory_max && e->params.memory_max < have ? e->params.memory_max : have;
 }
 
-// All weights in memory.
-static int plan_resident(struct engine *e, struct fault *fault)
+// All weights in memory.  *ret_large: they do not fit, -ENOMEM.
+static int plan_resident(struct engine *e, bool *ret_large, struct fault *fault)
 {
     int err =
         weights_plan(e->ck, e->dev, e->params.mtp, true, e->params.heap_max, &e->weights, fault);
@@ -122,7 +122,8 @@ static int plan_resident(struct engine *e, struct fault *fault)
     if (err)
         return err;
     uint64_t need = e->weights->bytes + graph_bytes(&e->graph_params);
-    if (need <= memory_have(e))
+    *ret_large = need > memory_have(e);
+    if (!*ret_large)
         return 0;
     return fault_set(fault, ENOMEM,
                      "the memory plan needs %.2f GB on %s (%.2f GB of weights, of which routed "
@@ -198,8 +199,9 @@ static int plan_make(struct engine *e, struct fault *fault)
     bool moe = checkpoint_config(e->ck)->n_routed_experts != 0;
     if (e->params.experts == ENGINE_EXPERTS_SLOTS)
         return plan_slots(e, fault);
-    int err = plan_resident(e, fault);
-    if (err == -ENOMEM && moe && e->params.experts == ENGINE_EXPERTS_AUTO)
+    bool large = false;
+    int err = plan_resident(e, &large, fault);
+    if (large && moe && e->params.experts == ENGINE_EXPERTS_AUTO)
         err = plan_slots(e, fault);
     return err;
 }
