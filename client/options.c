@@ -314,14 +314,25 @@ static void options_help_rows(unsigned commands, unsigned without, FILE *out)
     }
 }
 
+// options_has_own says whether a command takes options that not every command takes.
+static bool options_has_own(enum command command)
+{
+    for (size_t i = 0; i < OPTION_ROWS; i++)
+        if ((option_rows[i].commands & BIT(command)) && option_rows[i].commands != ON_ALL)
+            return true;
+    return false;
+}
+
 void options_help(enum command command, FILE *out)
 {
     if (command != COMMAND_NONE) {
         const struct command_row *row = &command_rows[command];
         fprintf(out, "Usage: expertctl [OPTION...] %s%s%s\n%s.\n", row->name,
                 row->args[0] ? " " : "", row->args, row->help);
-        fprintf(out, "\nOptions of %s:\n", row->name);
-        options_help_rows(BIT(command), ON_ALL, out);
+        if (options_has_own(command)) {
+            fprintf(out, "\nOptions of %s:\n", row->name);
+            options_help_rows(BIT(command), ON_ALL, out);
+        }
     } else {
         fprintf(out, "Usage: expertctl [OPTION...] COMMAND [ARGUMENT...]\n"
                      "Talk to expertd, and look at model directories.\n\nCommands:\n");
