@@ -172,7 +172,7 @@ static int slots_size(struct engine *e, struct fault *fault)
     return fault_set(fault, ENOMEM,
                      "the memory plan needs %.2f GB on %s (%.2f GB of dense weights; %.2f GB of KV "
                      "cache and activations; slots for at least %u experts of %.1f MB) and %.2f GB "
-                     "are free: lower context_max or sequences_max, or raise the memory of slots",
+                     "are free: lower context_max or sequences_max, or raise experts.ram (or vram)",
                      (double)(need + k * slots_host_bytes(e->slots)) / 1e9, limits->name,
                      (double)e->weights->bytes / 1e9, (double)(need - e->weights->bytes) / 1e9, k,
                      (double)slots_host_bytes(e->slots) / 1e6,
