@@ -134,7 +134,7 @@ const struct conf_opt conf_opts[] = {
 
     WORD(experts_place, "experts", "place", place_words, "auto", RESTART,
         "Where routed experts are: resident keeps all of them in memory, slots reads them from drives "
-        "as the router selects them. auto: resident if they fit."),
+        "as the router selects them. auto: resident if they fit, unless ram or a pack says otherwise."),
     SIZE(experts_ram, "experts", "ram",
         "Memory for slots, in bytes or in percent of the machine's memory. 0: what is free after "
         "dense weights and KV."),

@@ -141,6 +141,7 @@ static uint32_t slots_count(const struct engine *e, uint64_t asked, uint64_t byt
     uint64_t reserve = free / 16 + SLOTS_RESERVE_BYTES;
     uint64_t take = asked ? asked : free > reserve ? free - reserve : 0;
     uint64_t n = (take < free ? take : free) / bytes;
+    n = n < SLOTS_MAX ? n : SLOTS_MAX;
     return n < slots_keys(e->slots) ? (uint32_t)n : slots_keys(e->slots);
 }
 
@@ -194,16 +195,23 @@ static int plan_slots(struct engine *e, struct fault *fault)
     return err ? err : slots_size(e, fault);
 }
 
+// auto: slots where the user gave them a pack or less memory than all experts take.
+static bool slots_asked(const struct engine *e)
+{
+    const struct engine_params *p = &e->params;
+    return p->pack || (p->slots_ram && p->slots_ram < e->weights->expert_bytes);
+}
+
 static int plan_make(struct engine *e, struct fault *fault)
 {
-    bool moe = checkpoint_config(e->ck)->n_routed_experts != 0;
-    if (e->params.experts == ENGINE_EXPERTS_SLOTS)
+    const struct engine_params *p = &e->params;
+    bool moe = checkpoint_config(e->ck)->n_routed_experts != 0, large = false;
+    if (p->experts == ENGINE_EXPERTS_SLOTS)
         return plan_slots(e, fault);
-    bool large = false;
     int err = plan_resident(e, &large, fault);
-    if (large && moe && e->params.experts == ENGINE_EXPERTS_AUTO)
-        err = plan_slots(e, fault);
-    return err;
+    if (!moe || p->experts != ENGINE_EXPERTS_AUTO || (err && !large))
+        return err;
+    return large || slots_asked(e) ? plan_slots(e, fault) : 0;
 }
 
 // Runs the shapes of work once, so that no request waits for a shader compiler: tiles of 1, 2, 4, 8
@@ -366,7 +374,7 @@ static int step_check(const struct engine *e, struct fault *fault)
 
 static int step_result(struct engine *e, int err)
 {
-    if (err && err != -EINVAL)
+    if (err && err != -EINVAL && err != -ENOTSUP) // those change nothing
         e->lost = true;
     return err;
 }

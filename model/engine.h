@@ -35,7 +35,8 @@ enum engine_loads {
 extern const char *const engine_loads_name[ENGINE_LOADS_COUNT]; // "auto", "texel", "address"
 
 enum engine_experts {
-    ENGINE_EXPERTS_AUTO,     // resident if they fit, else in slots
+    ENGINE_EXPERTS_AUTO,     // resident if they fit and neither a pack nor a smaller slots_ram was
+                             // asked for, else in slots
     ENGINE_EXPERTS_RESIDENT, // all in memory, or -ENOMEM
     ENGINE_EXPERTS_SLOTS,    // in slots, filled by a struct expert_source
 };

@@ -17,6 +17,7 @@
 #include "model/weights.h"
 
 #define SLOT_RANGES_MAX 8u
+#define SLOTS_MAX       16384u // of a tier: as many buffers as one ring registers
 
 // Where bytes of an expert are in files, and where they land in a host slot.
 struct slot_range {

@@ -380,6 +380,7 @@ static void slot_rescue(struct stream *s, uint32_t slot, struct want *want)
         return;
     place_note(s, other, evicted);
     memcpy(slots_host(s->slots, other), slots_host(s->slots, slot), slots_host_bytes(s->slots));
+    verifier_doubt(s->verifier, key);
     if (s->params.verify != STREAM_VERIFY_OFF &&
         verifier_check(s->verifier, read_id(key, other), slots_host(s->slots, other))) {
         slot_forget(s, other);

@@ -133,3 +133,8 @@ int verifier_check(void *verifier, uint64_t id, const void *buffer)
         atomic_store_explicit(&v->seen[key], true, memory_order_relaxed);
     return err;
 }
+
+void verifier_doubt(struct verifier *v, uint32_t key)
+{
+    atomic_store_explicit(&v->seen[key], false, memory_order_relaxed);
+}

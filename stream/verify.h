@@ -17,3 +17,5 @@ void verifier_destroy(struct verifier **v);
 
 // verifier_check is struct disk_params' check; id is that of the read: key << 32 | slot.
 int verifier_check(void *verifier, uint64_t id, const void *buffer);
+// verifier_doubt makes the next check of a key look at its bytes, whatever was right before.
+void verifier_doubt(struct verifier *v, uint32_t key);
