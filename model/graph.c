@@ -1,28 +1,21 @@
 // SPDX-License-Identifier: MIT
+#include "base/clock.h"
 #include "model/graph_record.h"
 #include "model/rope.h"
 
 #include <errno.h>
 #include <stdlib.h>
-#include <time.h>
 
 #define WAIT_NS 600000000000ull // a step that takes longer has hung the device
-
-static uint64_t now_ns(void)
-{
-    struct timespec ts;
-    clock_gettime(CLOCK_MONOTONIC, &ts);
-    return (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
-}
 
 /* ------------------------------------------------------------ submissions */
 
 void graph_wait(struct graph *g, struct graph_cmd *cmd)
 {
     if (cmd->value) {
-        uint64_t from = now_ns();
+        uint64_t from = clock_ns();
         int err = vk_wait(g->dev, cmd->value, WAIT_NS, g->fault);
-        g->counters.wait_ns += now_ns() - from;
+        g->counters.wait_ns += clock_ns() - from;
         if (err && !g->err)
             g->err = err;
     }
@@ -56,7 +49,7 @@ static void wait_all(struct graph *g)
         graph_wait(g, &g->cmds[(g->cmd_at + i) % GRAPH_CMDS]);
 }
 
-void graph_flush(struct graph *g)
+static void flush(struct graph *g)
 {
     graph_submit(g);
     wait_all(g);
@@ -83,7 +76,7 @@ static void tap_flush(struct graph *g, enum engine_tap_kind kind, uint32_t layer
 {
     if (!g->tap || g->err)
         return;
-    graph_flush(g);
+    flush(g);
     tap_rows(g, kind, layer, buffer, rows, stride, cols);
     graph_begin(g);
 }
@@ -120,7 +113,7 @@ static void tables_free(struct graph *g)
 {
     if (!g->tables_moe)
         return;
-    graph_flush(g);
+    flush(g);
     graph_begin(g);
 }
 
@@ -243,8 +236,8 @@ static void tables_fill(struct graph *g, const struct kv *kv, const struct engin
 static int step_end(struct graph *g, uint64_t from_ns, uint64_t wait_before,
                     const float **ret_logits)
 {
-    graph_flush(g);
-    g->counters.host_ns += now_ns() - from_ns - (g->counters.wait_ns - wait_before);
+    flush(g);
+    g->counters.host_ns += clock_ns() - from_ns - (g->counters.wait_ns - wait_before);
     int err = g->err;
     g->fault = NULL;
     if (err)
@@ -262,7 +255,7 @@ static int step_end(struct graph *g, uint64_t from_ns, uint64_t wait_before,
 int graph_step(struct graph *g, const struct kv *kv, const struct engine_row *rows, uint32_t n,
                const float **ret_logits, struct fault *fault)
 {
-    uint64_t from_ns = now_ns(), wait_before = g->counters.wait_ns;
+    uint64_t from_ns = clock_ns(), wait_before = g->counters.wait_ns;
     const struct model_config *c = g->p.config;
     g->err = 0;
     g->fault = fault;
@@ -334,7 +327,7 @@ static void record_mtp_in(struct graph *g, const struct weights *w)
 int graph_mtp_step(struct graph *g, const struct kv *kv, const struct engine_row *rows, uint32_t n,
                    const float **ret_logits, struct fault *fault)
 {
-    uint64_t from_ns = now_ns(), wait_before = g->counters.wait_ns;
+    uint64_t from_ns = clock_ns(), wait_before = g->counters.wait_ns;
     uint32_t layer = g->p.config->num_hidden_layers;
     g->err = 0;
     g->fault = fault;
@@ -353,7 +346,7 @@ int graph_mtp_step(struct graph *g, const struct kv *kv, const struct engine_row
     graph_begin(g);
     record_mtp_in(g, g->w);
     // The gather list serves two norms of one step: the second needs its own values.
-    graph_flush(g);
+    flush(g);
     memcpy(g->table + g->t.gather, logits_gather, g->logits_n * sizeof(uint32_t));
     graph_begin(g);
     if (!g->err)

@@ -166,10 +166,9 @@ void graph_tile_add(struct graph *g, struct graph_moe *moe, uint32_t mat, uint32
 void graph_tile_shared(struct graph *g, const struct weight_layer *layer, struct graph_moe *moe);
 
 // Submissions (graph.c).  graph_begin starts the next command list; graph_submit sends it off;
-// graph_flush sends it off and waits for all; graph_wait waits for one and gives its slots back.
+// graph_wait waits for one and gives its slots back.
 void graph_begin(struct graph *g);
 void graph_submit(struct graph *g);
-void graph_flush(struct graph *g);
 void graph_wait(struct graph *g, struct graph_cmd *cmd);
 
 // Streamed experts (graph_experts.c).

@@ -4,6 +4,7 @@
 // is told to the graph, which gives the slot back when its kernels are through.
 #include "stream/stream.h"
 
+#include "base/clock.h"
 #include "base/log.h"
 #include "model/slots.h"
 #include "stream/ahead.h"
@@ -16,7 +17,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #define WANTS_MAX     1024u   // experts of a layer
 #define WAIT_US       100000  // how often idle is asked
@@ -72,7 +72,6 @@ struct stream {
     uint32_t held_n;                 // slots told and not given back
 
     // The layer that runs.
-    uint32_t layer;
     struct want wants[WANTS_MAX];
     uint32_t wants_n;
     uint32_t untold;    // wants that are neither told nor failed-and-told
@@ -87,13 +86,6 @@ struct stream {
     uint32_t calm;               // layers since one missed an expert
     struct stream_stats stats;
 };
-
-static uint64_t now_ns(void)
-{
-    struct timespec ts;
-    clock_gettime(CLOCK_MONOTONIC, &ts);
-    return (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
-}
 
 static uint64_t read_id(uint32_t key, uint32_t slot)
 {
@@ -326,10 +318,9 @@ static void source_begin(void *user, uint32_t layer, const uint32_t *experts, ui
     struct stream *s = user;
     bool missed = false;
     assert(n <= WANTS_MAX);
-    s->layer = layer;
     s->wants_n = s->untold = n;
     s->missed_told = false;
-    uint64_t now = now_ns();
+    uint64_t now = clock_ns();
     if (s->quiet_ns > s->begun_ns)
         ahead_gap(s->ahead, now - s->quiet_ns);
     s->begun_ns = now;
@@ -406,7 +397,7 @@ static void read_done(struct stream *s, const struct disk_done *done)
     s->ahead_n -= host->early;
     host->early = false;
     if (want)
-        s->quiet_ns = now_ns();
+        s->quiet_ns = clock_ns();
     if (done->err == 0 && done->in_flight) {
         slot_rescue(s, slot, want);
         return;
@@ -493,7 +484,7 @@ static bool slots_reading(const struct stream *s)
 // Waits until something moves.  Returns false if nothing is under way.
 static bool wait_once(struct stream *s)
 {
-    uint64_t from = now_ns();
+    uint64_t from = clock_ns();
     bool reading = wants_in(s, WANT_READING) > 0 || (s->held_n == 0 && slots_reading(s));
     bool copying = wants_in(s, WANT_STAGING) + wants_in(s, WANT_DRAINING) > 0;
     if (!reading && !copying)
@@ -504,7 +495,7 @@ static bool wait_once(struct stream *s)
             want_copied(s, &s->wants[i], STAGE_WAIT_NS);
             break;
         }
-    s->stats.stall_ns[s->missed_told ? STREAM_STALL_LAST : STREAM_STALL_FIRST] += now_ns() - from;
+    s->stats.stall_ns[s->missed_told ? STREAM_STALL_LAST : STREAM_STALL_FIRST] += clock_ns() - from;
     if (s->params.idle && s->params.idle(s->params.idle_user))
         wants_abandon(s, ECANCELED, "the step was given up");
     return true;
@@ -523,7 +514,7 @@ static uint32_t source_next(void *user, struct expert_ready *ret, uint32_t max, 
         if (wait_once(s))
             continue;
         if (s->held_n > 0) {
-            s->starved = now_ns();
+            s->starved = clock_ns();
             return 0;
         }
         wants_abandon(s, ENOMEM, "no slot is free: reads that never ended hold them");
@@ -534,7 +525,7 @@ static void source_release(void *user, const uint32_t *slots, uint32_t n)
 {
     struct stream *s = user;
     if (s->starved)
-        s->stats.stall_ns[STREAM_STALL_SLOTS] += now_ns() - s->starved;
+        s->stats.stall_ns[STREAM_STALL_SLOTS] += clock_ns() - s->starved;
     s->starved = 0;
     for (uint32_t i = 0; i < n; i++)
         residency_release(s->device ? s->device : s->host, slots[i]);
@@ -730,17 +721,6 @@ uint32_t stream_drives(const struct stream *s)
 void stream_drive_stats(const struct stream *s, uint32_t drive, struct disk_drive_stats *ret)
 {
     disk_reader_stats(s->reader, drive, ret);
-}
-
-bool stream_degraded(const struct stream *s)
-{
-    for (uint32_t i = 0; i < disk_reader_drives(s->reader); i++) {
-        struct disk_drive_stats stats;
-        disk_reader_stats(s->reader, i, &stats);
-        if (stats.open)
-            return true;
-    }
-    return false;
 }
 
 int stream_describe(const struct stream *s, char *buf, size_t buf_bytes)

@@ -3,7 +3,7 @@
 // (io/disk), the slots (model/), and residency (sched/) behind the engine's struct expert_source.
 // The only folder besides daemon/ that sees io, sched and model together, so that tools and tests
 // stream without a daemon.  Read doc/streaming.md first.
-// Owner: the step thread, except stream_drive_stats and stream_degraded (any thread).
+// Owner: the step thread, except stream_drive_stats (any thread).
 #pragma once
 #include "io/disk/reader.h"
 #include "model/engine.h"
@@ -79,7 +79,5 @@ struct stream_stats {           // sums since open
 void stream_stats_read(const struct stream *stream, struct stream_stats *ret);
 uint32_t stream_drives(const struct stream *stream);
 void stream_drive_stats(const struct stream *stream, uint32_t drive, struct disk_drive_stats *ret);
-// stream_degraded says whether a drive is failing (any thread).
-bool stream_degraded(const struct stream *stream);
 // stream_describe writes what was chosen at start, one line an item, for the log; as snprintf.
 int stream_describe(const struct stream *stream, char *buf, size_t buf_bytes);

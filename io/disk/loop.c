@@ -96,7 +96,7 @@ static void loop_tell(struct disk_reader *r)
 // loop_wait sends the batch and takes what has come.
 static uint32_t loop_wait(struct disk_reader *r, struct engine_done *done)
 {
-    int64_t sleep_ns = loop_sleep_ns(r, reader_now_ns());
+    int64_t sleep_ns = loop_sleep_ns(r, clock_ns());
     // Pairs with kick in reader.c: who pushes after this exchange sees the flag and signals.
     atomic_exchange_explicit(&r->disk_sleeps, 1, memory_order_acq_rel);
     if (ring_depth(r->commands) > 0 ||
@@ -128,7 +128,7 @@ static void loop_once(struct disk_reader *r)
 {
     struct engine_done done[LOOP_BATCH];
     uint32_t n = loop_wait(r, done);
-    uint64_t now_ns = reader_now_ns();
+    uint64_t now_ns = clock_ns();
     // Answers may lie unseen if it was we who did not run (a stopped process, a suspended machine):
     // nothing is overdue before the last of them is taken.
     loop_ended(r, done, n, now_ns);
@@ -136,7 +136,7 @@ static void loop_once(struct disk_reader *r)
         n = r->table->wait(r->io, done, LOOP_BATCH, 0);
     loop_timeouts(r, now_ns);
     loop_commands(r);
-    now_ns = reader_now_ns(); // not before what was just submitted
+    now_ns = clock_ns(); // not before what was just submitted
     dispatch(r, now_ns);
     loop_publish(r);
     loop_tell(r);
@@ -159,7 +159,7 @@ static bool loop_stop(struct disk_reader *r)
         bool flying = false;
         for (uint32_t i = 0; i < r->drives_n; i++)
             flying |= r->drives[i].flying.first != NONE;
-        uint64_t now_ns = reader_now_ns();
+        uint64_t now_ns = clock_ns();
         if (flying)
             since = 0;
         else if (since == 0)

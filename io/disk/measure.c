@@ -72,11 +72,11 @@ static int measure_trial(struct measure *m, uint32_t bytes, uint32_t depth)
     struct engine_done done[MEASURE_BATCH];
     const struct disk_reader *r = m->r;
     uint32_t in_flight = measure_fill(m, bytes, depth);
-    uint64_t start_ns = 0, last_ns = 0, sum = 0, heard_ns = reader_now_ns();
+    uint64_t start_ns = 0, last_ns = 0, sum = 0, heard_ns = clock_ns();
     while (in_flight > 0) {
         uint32_t n =
             r->table->wait(m->io, done, MEASURE_BATCH, (int64_t)r->params.timeout_us * 1000);
-        uint64_t now_ns = reader_now_ns();
+        uint64_t now_ns = clock_ns();
         if (n == 0 && now_ns - heard_ns >= r->params.timeout_us * 1000)
             return -ETIMEDOUT;
         heard_ns = n > 0 ? now_ns : heard_ns;
@@ -101,7 +101,7 @@ static int measure_trial(struct measure *m, uint32_t bytes, uint32_t depth)
 // have a place for each read; else *ret is 0.
 static int measure_try(struct measure *m, uint32_t bytes, uint32_t depth, double *ret)
 {
-    uint64_t now_ns = reader_now_ns();
+    uint64_t now_ns = clock_ns();
     double queue = (double)bytes * depth * m->r->drives_n;
     double need_ns = m->rate > 0 ? (double)MEASURE_TRIAL + queue / m->rate * 1e9 : 0;
     uint64_t places = m->smallest / bytes * m->buffers_n;
@@ -171,7 +171,7 @@ int disk_reader_probe(struct disk_reader *r, struct fault *fault)
     if (r->params.read_size && r->params.queue_depth)
         return 0;
     struct measure m = {
-        .r = r, .smallest = UINT64_MAX, .end_ns = reader_now_ns() + MEASURE_NS, .random = 1};
+        .r = r, .smallest = UINT64_MAX, .end_ns = clock_ns() + MEASURE_NS, .random = 1};
     m.buffers_n = r->params.buffers_n < MEASURE_BUFFERS ? r->params.buffers_n : MEASURE_BUFFERS;
     for (uint32_t i = 0; i < m.buffers_n; i++)
         if (r->buffers[i].iov_len < m.smallest)

@@ -208,7 +208,7 @@ void read_settle(struct disk_reader *r, uint32_t number)
     }
     if (done->err == 0)
         done->fault = (struct fault){0};
-    done->landed_ns = reader_now_ns();
+    done->landed_ns = clock_ns();
     done->in_flight = read->stuck > 0;
     read->state = done->in_flight ? READ_STUCK : READ_FREE;
     tell(r, number, done->in_flight ? DONE_FIRST : DONE_FINAL);

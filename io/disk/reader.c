@@ -28,17 +28,12 @@ const char *const disk_engine_name[DISK_ENGINE_COUNT] = {
     [DISK_ENGINE_PREAD] = "pread",
 };
 
-static uint64_t clock_ns(clockid_t clock)
+static uint64_t clockid_ns(clockid_t clock)
 {
     struct timespec ts;
     if (clock_gettime(clock, &ts) < 0)
         return 0;
     return (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
-}
-
-uint64_t reader_now_ns(void)
-{
-    return clock_ns(CLOCK_MONOTONIC);
 }
 
 void reader_warn(struct disk_reader *r, const char *format, ...)
@@ -95,7 +90,7 @@ static int choose_engine(struct disk_reader *r, struct fault *fault)
     }
     if (r->params.engine == DISK_ENGINE_IO_URING)
         return fault_set(fault, why.err, "%s", why.text);
-    reader_warn(r, "%s; reading with pread for now", why.text);
+    reader_warn(r, "%s; reading with pread", why.text);
     return 0;
 }
 
@@ -368,7 +363,7 @@ int disk_reader_submit(struct disk_reader *r, const struct disk_read *reads, uin
     for (uint32_t i = 0; i < n; i++)
         if (!read_valid(r, &reads[i]))
             return -EINVAL;
-    uint64_t now_ns = reader_now_ns();
+    uint64_t now_ns = clock_ns();
     for (uint32_t i = 0; i < n; i++) {
         uint32_t number = r->free_reads;
         struct reading *read = &r->reads[number];
@@ -429,14 +424,14 @@ static uint32_t take_dones(struct disk_reader *r, struct disk_done *ret, uint32_
 uint32_t disk_reader_wait(struct disk_reader *r, struct disk_done *ret, uint32_t max,
                           int64_t timeout_us)
 {
-    uint64_t end_ns = timeout_us > 0 ? reader_now_ns() + (uint64_t)timeout_us * 1000 : 0;
+    uint64_t end_ns = timeout_us > 0 ? clock_ns() + (uint64_t)timeout_us * 1000 : 0;
     for (;;) {
         uint32_t n = take_dones(r, ret, max);
         if (n > 0 || timeout_us == 0 || max == 0)
             return n;
         int64_t left_us = -1;
         if (timeout_us > 0) {
-            uint64_t now_ns = reader_now_ns();
+            uint64_t now_ns = clock_ns();
             if (now_ns >= end_ns)
                 return 0;
             left_us = (int64_t)((end_ns - now_ns + 999) / 1000);
@@ -493,5 +488,5 @@ int disk_reader_describe(const struct disk_reader *r, char *buf, size_t buf_byte
 
 uint64_t disk_reader_cpu_ns(const struct disk_reader *r)
 {
-    return r->started ? clock_ns(r->thread_clock) : 0;
+    return r->started ? clockid_ns(r->thread_clock) : 0;
 }

@@ -6,6 +6,7 @@
 // it is free, to the disk thread from its SUBMIT command on, to the step thread again from the
 // entry in `done` that says it is final.
 #pragma once
+#include "base/clock.h"
 #include "base/ring.h"
 #include "io/disk/drive.h"
 #include "io/disk/engine.h"
@@ -147,7 +148,6 @@ struct disk_reader {
     uint64_t ahead[DISK_DRIVES_MAX]; // bytes that wait for a drive before the piece looked at
 };
 
-uint64_t reader_now_ns(void);
 void reader_warn(struct disk_reader *r, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
 void reader_free(struct disk_reader *r);
