@@ -157,6 +157,8 @@ static void run_layer(struct graph *g, uint32_t idx)
         g->tables_moe = false;
     }
     graph_record_mlp(g, layer, &moe);
+    if (!layer->moe)
+        graph_foretell(g, idx + 1);
 }
 
 static void record_head(struct graph *g, uint32_t norm, uint32_t layer)
@@ -265,7 +267,7 @@ int graph_step(struct graph *g, const struct kv *kv, const struct engine_row *ro
     tables_fill(g, kv, rows, n);
     graph_begin(g);
     graph_record_embed(g);
-    graph_foretell_first(g);
+    graph_foretell(g, 0);
     for (uint32_t i = 0; i < c->num_hidden_layers && !g->err; i++)
         run_layer(g, i);
     tap_flush(g, ENGINE_TAP_RESIDUAL, c->num_hidden_layers, BUF_X, g->n, g->d.hidden_p,

@@ -200,13 +200,10 @@ static void foretell(struct graph *g, uint32_t layer_idx, enum graph_buffer x)
     graph_begin(g);
 }
 
-void graph_foretell_first(struct graph *g)
+void graph_foretell(struct graph *g, uint32_t layer_idx)
 {
-    uint32_t idx = 0;
-    while (idx < g->p.config->num_hidden_layers && !g->w->layers[idx].moe)
-        idx++;
-    if (foretells(g, idx))
-        foretell(g, idx, BUF_X);
+    if (foretells(g, layer_idx))
+        foretell(g, layer_idx, BUF_X);
 }
 
 // The residual after this layer as far as its experts are through, which is nearly all that the
