@@ -62,3 +62,26 @@ int file_read_at(int fd, const char *path, uint64_t off, void *dst, size_t bytes
     }
     return 0;
 }
+
+static int dir_stat(const char *dir, struct stat *ret, struct fault *fault)
+{
+    int err = stat(dir, ret) < 0 ? errno : S_ISDIR(ret->st_mode) ? 0 : ENOTDIR;
+    return err ? fault_set(fault, err, "%s: %s", file_label(dir), strerror(err)) : 0;
+}
+
+int file_dirs_check(const char *const *dirs, uint32_t n, struct fault *fault)
+{
+    for (uint32_t i = 0; i < n; i++) {
+        struct stat here, other;
+        int err = dir_stat(dirs[i], &here, fault);
+        for (uint32_t j = 0; j < i && err == 0; j++) {
+            err = dir_stat(dirs[j], &other, fault);
+            if (err == 0 && here.st_dev == other.st_dev && here.st_ino == other.st_ino)
+                err = fault_set(fault, EINVAL, "%s and %s are one directory; name each once",
+                                file_label(dirs[j]), file_label(dirs[i]));
+        }
+        if (err < 0)
+            return err;
+    }
+    return 0;
+}

@@ -22,3 +22,10 @@ int file_open(const char *path, int *ret_fd, uint64_t *ret_bytes, struct fault *
 // Errors: -errno of pread; -EBADMSG the file ends before.  Thread: any.
 int file_read_at(int fd, const char *path, uint64_t off, void *dst, size_t bytes,
                  struct fault *fault);
+
+// file_dirs_check makes sure that directories are there and that no two of them are the same one:
+// by device and inode, so links count.
+//
+// dirs: [n].
+// Errors: -ENOENT, -ENOTDIR, -errno of stat; -EINVAL one is named twice; the sentence names it.
+int file_dirs_check(const char *const *dirs, uint32_t n, struct fault *fault);

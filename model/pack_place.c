@@ -162,28 +162,26 @@ static int dst_paths(struct pack_place *place, const char *dst, struct fault *fa
 
 /* ------------------------------------------------------------------ drives */
 
-static int drive_path(const char *drive, char *ret, struct fault *fault)
-{
-    if (mkdir(drive, 0755) < 0 && errno != EEXIST)
-        return failed(drive, "cannot be made", fault);
-    if (!realpath(drive, ret))
-        return failed(drive, "cannot be found", fault);
-    return 0;
-}
-
 static int part_paths(struct pack_place *place, const struct pack_place_params *params,
                       struct fault *fault)
 {
     char drive[PATH_MAX];
 
+    // A drive's directory is never made: one that is mistyped, or whose drive is not mounted, would
+    // fill the file system above it.
+    if (params->drives) {
+        int err = file_dirs_check(params->drives, place->layout->parts_n, fault);
+        if (err < 0)
+            return err;
+    }
     for (uint32_t i = 0; i < place->layout->parts_n; i++) {
         int err;
         if (!params->drives) {
             err = text_make(&place->path[i], fault, "%s/experts.%u", place->partial, i);
         } else {
-            err = drive_path(params->drives[i], drive, fault);
-            if (err == 0)
-                err = text_make(&place->final[i], fault, "%s/experts.%u", drive, i);
+            if (!realpath(params->drives[i], drive))
+                return failed(params->drives[i], "cannot be found", fault);
+            err = text_make(&place->final[i], fault, "%s/experts.%u", drive, i);
             if (err == 0)
                 err = text_make(&place->path[i], fault, "%s.partial", place->final[i]);
         }

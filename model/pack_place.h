@@ -15,7 +15,7 @@
 
 struct pack_place_params {
     const char *dst;
-    const char *const *drives; // [parts_n] directories, made if need be; NULL: all in dst
+    const char *const *drives; // [parts_n] directories that are there; NULL: all in dst
     bool force;                // replace a pack that is there
 };
 
@@ -33,8 +33,9 @@ struct pack_place {
 
 // pack_place_open makes or finds the place, takes the lock, reserves the space.
 // manifest: kept.
-// Errors: -EEXIST something is there that this call may not replace; -EBUSY another process is at
-// it; -ENOSPC with bytes needed and free; -EXDEV dst is a mount point; -errno.
+// Errors: -ENOENT dst's parent or a drive is not there; -EINVAL two drives are one; -EEXIST
+// something is there that this call may not replace; -EBUSY another process is at it; -ENOSPC with
+// bytes needed and free; -EXDEV dst is a mount point; -errno.
 int pack_place_open(const struct pack_place_params *params, const struct pack_manifest *manifest,
                     struct pack_place *ret, struct fault *fault);
 

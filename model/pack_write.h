@@ -6,11 +6,12 @@
 #include "model/checkpoint.h"
 
 struct pack_write_params {
-    const char *dst;           // directory to be made; grows as DST.partial beside it
-    const char *const *drives; // [drives_n] directories, one for each part; NULL: one part in dst
-    uint32_t drives_n;         // 0..PACK_PARTS_MAX
-    bool force;                // replace a pack that is there
-    uint64_t batch_bytes;      // finished for good at once: what a crash may cost; 0: 1 GiB
+    const char *dst; // directory to be made; grows as DST.partial beside it
+    const char *const
+        *drives;       // [drives_n] directories that are there, one a part; NULL: one part in dst
+    uint32_t drives_n; // 0..PACK_PARTS_MAX
+    bool force;        // replace a pack that is there
+    uint64_t batch_bytes; // finished for good at once: what a crash may cost; 0: 1 GiB
     // progress is told bytes done and bytes in all: once at the start, with what was there already,
     // then after every record.  Not 0: stop (-ECANCELED), keeping what is done.  May be NULL.
     int (*progress)(void *user, uint64_t done, uint64_t total);
@@ -18,8 +19,8 @@ struct pack_write_params {
 };
 
 // Errors: -ENOTSUP, -EINVAL a checkpoint that cannot be packed; -EBADMSG a NaN code or a bad scale;
-// -ENOSPC with bytes needed and free; -EEXIST, -EBUSY, -EXDEV as pack_place.h; -ECANCELED; -errno
-// of reading and writing; -ENOMEM.
+// -ENOSPC with bytes needed and free; -ENOENT, -EEXIST, -EBUSY, -EXDEV as pack_place.h; -ECANCELED;
+// -errno of reading and writing; -ENOMEM.
 int pack_write(const struct checkpoint *ck, const struct pack_write_params *params,
                struct fault *fault);
 

@@ -57,6 +57,15 @@ class Test:
 
     def drives(self):
         drives = [self.path("a"), self.path("b")]
+        os.mkdir(drives[0])
+        args = ["pack", "--drives", ",".join(drives), self.model("v3-fp8"), self.path("dst")]
+        done = self.run(1, *args)  # no drive is made: the name may be wrong
+        assert drives[1] + ": No such file" in done.stderr, done.stderr
+        os.symlink(drives[0], drives[1])
+        done = self.run(1, *args)
+        assert "are one directory" in done.stderr and drives[1] in done.stderr, done.stderr
+        os.unlink(drives[1])
+        os.mkdir(drives[1])
         self.run(0, "pack", "--drives", ",".join(drives), self.model("v3-fp8"), self.path("dst"))
         sizes = [os.path.getsize(os.path.join(d, f"experts.{i}")) for i, d in enumerate(drives)]
         assert sum(sizes) == 12 * 53248 and sizes[0] - sizes[1] == 12 * 4096, sizes

@@ -94,6 +94,15 @@ static inline void fixture_copy_from(const char *from, const char *name)
     closedir(dir);
 }
 
+// fixture_dir makes an empty directory ROOT/NAME, over what may be there.
+static inline const char *fixture_dir(const char *name)
+{
+    const char *path = fixture_path(name);
+    fixture_remove(path);
+    CHECK(mkdir(path, 0700) == 0);
+    return path;
+}
+
 static inline struct checkpoint *fixture_checkpoint(const char *dir)
 {
     struct checkpoint *ck = NULL;

@@ -124,20 +124,20 @@ static uint32_t verify(const char *dir, const struct checkpoint *ck)
 // one_model packs a checkpoint whole and in parts, every step-th number of them, twice each.
 static void one_model(const char *dir, uint32_t step)
 {
-    const char *parts[] = {fixture_path("d0"), fixture_path("d1"), fixture_path("d2")};
     struct checkpoint *ck = fixture_checkpoint(dir);
 
     uint32_t units = 1;
 
     for (uint32_t n = 0; n <= 3 && n <= units; n += step) {
         const char *one = fixture_path("one"), *two = fixture_path("two");
+        const char *parts[] = {fixture_dir("d0"), fixture_dir("d1"), fixture_dir("d2")};
         struct pack_write_params params = {.dst = one, .drives = parts, .drives_n = n};
         fixture_pack(ck, &params);
         units = pack_compare(ck, one);
         CHECK(verify(one, NULL) == 0 && verify(one, ck) == 0);
         CHECK(access(fixture_path("one.partial"), F_OK) < 0);
         // In other places, and put in the place of another one.
-        const char *others[] = {fixture_path("e0"), fixture_path("e1"), fixture_path("e2")};
+        const char *others[] = {fixture_dir("e0"), fixture_dir("e1"), fixture_dir("e2")};
         params = (struct pack_write_params){
             .dst = two, .drives = others, .drives_n = n, .batch_bytes = 1, .force = true};
         fixture_pack(ck, &params);
@@ -313,6 +313,28 @@ static void test_refused(void)
     checkpoint_close(&ck);
     refused(src, &params, -EEXIST, "--force");
     fixture_remove(dst);
+}
+
+// Directories of drives are there already, and each is one of its own.
+static void test_drives(void)
+{
+    const char *src = fixture_golden("lite-fp8"), *dst = fixture_path("dst");
+    const char *drives[] = {fixture_dir("a"), fixture_path("none")};
+    struct pack_write_params params = {.dst = dst, .drives = drives, .drives_n = 2};
+
+    refused(src, &params, -ENOENT, drives[1]); // not made
+    CHECK(access(drives[1], F_OK) < 0);
+    fixture_write_text(fixture_root, "none", "a file");
+    refused(src, &params, -ENOTDIR, drives[1]);
+    CHECK(unlink(drives[1]) == 0);
+    CHECK(symlink("a", drives[1]) == 0); // another name of the first
+    refused(src, &params, -EINVAL, "one directory");
+    refused(src, &params, -EINVAL, drives[1]);
+    drives[1] = drives[0];
+    refused(src, &params, -EINVAL, "one directory");
+    CHECK(access(fixture_path("dst.partial"), F_OK) < 0 && access(dst, F_OK) < 0);
+    fixture_remove(drives[0]);
+    fixture_remove(fixture_path("none"));
 }
 
 // One process at a time; a drive's part of another pack stays.
@@ -522,6 +544,7 @@ int main(int argc, char **argv)
     test_layout();
     test_read_back(argv[1]);
     test_refused();
+    test_drives();
     test_in_the_way();
     test_bad_values();
     test_damage();

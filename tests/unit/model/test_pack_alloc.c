@@ -112,6 +112,8 @@ int main(void)
     json_set_alloc_funcs(json_malloc, free);
     struct checkpoint *ck = fixture_checkpoint(fixture_golden("v31-ue8m0"));
     const char *dst = fixture_path("dst");
+    fixture_dir("d0");
+    fixture_dir("d1");
 
     unsigned n = fail_each(ck, dst, make);
     printf("pack: %u allocations\n", n);

@@ -48,8 +48,8 @@ static void clear(void)
 {
     fixture_remove(params.dst);
     fixture_remove(fixture_path("dst.partial"));
-    for (unsigned i = 0; i < 2; i++)
-        fixture_remove(drives[i]);
+    fixture_dir("drive0");
+    fixture_dir("drive1");
 }
 
 // run packs in a child, to be killed at call n or after some time.  true: it ended well.
@@ -153,8 +153,8 @@ int main(void)
     if (access("/dev/shm", W_OK) == 0)
         snprintf(fixture_root, sizeof(fixture_root), "/dev/shm/test_pack.XXXXXX");
     fixture_begin();
-    drives[0] = fixture_path("drive0");
-    drives[1] = fixture_path("drive1");
+    drives[0] = fixture_dir("drive0");
+    drives[1] = fixture_dir("drive1");
     ck = fixture_checkpoint(fixture_golden("v31-ue8m0")); // four experts
     in_parts(0);
     in_parts(2);
