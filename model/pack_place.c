@@ -2,6 +2,7 @@
 #include "model/pack_place.h"
 
 #include "model/file.h"
+#include "model/pack_parts.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -83,16 +84,17 @@ static bool name_is_own(const char *name)
     return false;
 }
 
-// directory_is_own says whether nothing but a pack's files is there: then all of it may go.
-static int directory_is_own(const char *path, bool *ret, struct fault *fault)
+// directory_count counts the files of a pack in a directory, and all others.
+static int directory_count(const char *path, unsigned *ret_own, unsigned *ret_others,
+                           struct fault *fault)
 {
     DIR *dir = opendir(path);
     if (!dir)
         return failed(path, "cannot be read", fault);
-    *ret = true;
+    *ret_own = *ret_others = 0;
     for (struct dirent *entry; (entry = readdir(dir));)
         if (strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0)
-            *ret = *ret && name_is_own(entry->d_name);
+            ++*(name_is_own(entry->d_name) ? ret_own : ret_others);
     closedir(dir);
     return 0;
 }
@@ -111,34 +113,49 @@ static int directory_clear(const char *path, const char *keep, struct fault *fau
     return err;
 }
 
+// directory_discard removes a pack's files and its parts on drives.  The plan goes first, for a
+// place that lost parts is none to go on with; the links last, for they say which parts are whose.
+static int directory_discard(const char *path, const char *keep, struct fault *fault)
+{
+    char *plan = NULL;
+    int err = text_make(&plan, fault, "%s/plan.json", path);
+    if (err == 0 && unlink(plan) < 0 && errno != ENOENT)
+        err = failed(plan, "cannot be removed", fault);
+    free(plan);
+    if (err == 0)
+        err = pack_parts_remove(path, fault);
+    return err ? err : directory_clear(path, keep, fault);
+}
+
 /* ------------------------------------------------------------------- dst */
 
-// dst_check refuses a target that must not be replaced.
+// dst_check refuses a target that must not be replaced.  An empty directory may be.
 static int dst_check(const struct pack_place *place, struct fault *fault)
 {
     struct stat st, parent;
     char copy[PACK_PATH_MAX];
-    bool own = false;
+    unsigned own = 0, others = 0;
 
+    snprintf(copy, sizeof(copy), "%s", place->dst);
+    const char *above = dirname(copy);
+    if (stat(above, &parent) < 0)
+        return failed(above, "a pack cannot be made here", fault);
     if (lstat(place->dst, &st) < 0)
         return errno == ENOENT ? 0 : failed(place->dst, "cannot be looked at", fault);
     if (!S_ISDIR(st.st_mode))
         return fault_set(fault, EEXIST, "%s: is there already and no directory",
                          file_label(place->dst));
-    snprintf(copy, sizeof(copy), "%s", place->dst);
-    if (stat(dirname(copy), &parent) < 0)
-        return failed(place->dst, "its directory cannot be looked at", fault);
     if (parent.st_dev != st.st_dev)
         return fault_set(fault, EXDEV,
                          "%s: is a mount point, which cannot be replaced: name a directory in it",
                          file_label(place->dst));
-    int err = directory_is_own(place->dst, &own, fault);
+    int err = directory_count(place->dst, &own, &others, fault);
     if (err < 0)
         return err;
-    if (!own)
+    if (others)
         return fault_set(fault, EEXIST, "%s: is there already and holds more than a pack",
                          file_label(place->dst));
-    if (!place->force && rmdir(place->dst) < 0) // an empty one makes way
+    if (!place->force && own)
         return fault_set(fault, EEXIST, "%s: is there already; --force replaces it",
                          file_label(place->dst));
     return 0;
@@ -162,67 +179,30 @@ static int dst_paths(struct pack_place *place, const char *dst, struct fault *fa
 
 /* ------------------------------------------------------------------ drives */
 
-static int part_paths(struct pack_place *place, const struct pack_place_params *params,
-                      struct fault *fault)
+// A drive's directory is never made: one that is mistyped, or whose drive is not mounted, would
+// fill the file system above it.
+static int drives_find(struct pack_place *place, const char *const *drives, struct fault *fault)
 {
-    char drive[PATH_MAX];
-
-    // A drive's directory is never made: one that is mistyped, or whose drive is not mounted, would
-    // fill the file system above it.
-    if (params->drives) {
-        int err = file_dirs_check(params->drives, place->layout->parts_n, fault);
-        if (err < 0)
-            return err;
+    int err = file_dirs_check(drives, place->layout->parts_n, fault);
+    for (uint32_t i = 0; err == 0 && i < place->layout->parts_n; i++) {
+        char path[PATH_MAX];
+        if (!realpath(drives[i], path))
+            return failed(drives[i], "cannot be found", fault);
+        err = text_make(&place->drive[i], fault, "%s", path);
     }
-    for (uint32_t i = 0; i < place->layout->parts_n; i++) {
-        int err;
-        if (!params->drives) {
-            err = text_make(&place->path[i], fault, "%s/experts.%u", place->partial, i);
-        } else {
-            if (!realpath(params->drives[i], drive))
-                return failed(params->drives[i], "cannot be found", fault);
-            err = text_make(&place->final[i], fault, "%s/experts.%u", drive, i);
-            if (err == 0)
-                err = text_make(&place->path[i], fault, "%s.partial", place->final[i]);
-        }
-        if (err < 0)
-            return err;
-    }
-    return 0;
+    return err;
 }
 
-static void link_path(const struct pack_place *place, uint32_t part, char ret[PACK_PATH_MAX + 16])
+// part_paths says where parts grow; `final` is known where they lie on drives.
+static int part_paths(struct pack_place *place, struct fault *fault)
 {
-    snprintf(ret, PACK_PATH_MAX + 16, "%s/experts.%u", place->partial, part);
-}
+    int err = 0;
 
-// links_match says whether the links lead to the drives that this call names.
-static bool links_match(const struct pack_place *place)
-{
-    char path[PACK_PATH_MAX + 16], target[PACK_PATH_MAX];
-
-    for (uint32_t i = 0; i < place->layout->parts_n; i++) {
-        const char *final = place->final[i];
-        if (!final)
-            continue;
-        link_path(place, i, path);
-        ssize_t n = readlink(path, target, sizeof(target));
-        if (n != (ssize_t)strlen(final) || memcmp(target, final, (size_t)n) != 0)
-            return false;
-    }
-    return true;
-}
-
-static int links_make(const struct pack_place *place, struct fault *fault)
-{
-    char path[PACK_PATH_MAX + 16];
-
-    for (uint32_t i = 0; i < place->layout->parts_n; i++) {
-        link_path(place, i, path);
-        if (place->final[i] && symlink(place->final[i], path) < 0)
-            return failed(path, "cannot be made", fault);
-    }
-    return 0;
+    for (uint32_t i = 0; err == 0 && i < place->layout->parts_n; i++)
+        err = place->final[i]
+                  ? text_make(&place->path[i], fault, "%s" PACK_PARTIAL, place->final[i])
+                  : text_make(&place->path[i], fault, "%s/experts.%u", place->partial, i);
+    return err;
 }
 
 /* -------------------------------------------------------------- small files */
@@ -419,9 +399,6 @@ static int part_open(struct pack_place *place, uint32_t i, struct fault *fault)
             return out_of_memory(fault);
         free(place->path[i]);
         place->path[i] = path;
-    } else if (final && !place->force && access(final, F_OK) == 0) {
-        return fault_set(fault, EEXIST, "%s: is there already; --force replaces it",
-                         file_label(final));
     }
     int fd = open(place->path[i], O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0644);
     if (fd < 0)
@@ -447,11 +424,14 @@ void pack_place_direct(struct pack_place *place)
 static int place_begin(struct pack_place *place, const char *plan_path, const char *plan,
                        struct fault *fault)
 {
+    const uint32_t parts_n = place->layout->parts_n;
     int err = pack_place_restart(place, fault); // before the plan makes the journal count
     if (err == 0)
-        err = directory_clear(place->partial, "checksums", fault);
-    if (err == 0)
-        err = links_make(place, fault);
+        err = directory_discard(place->partial, "checksums", fault);
+    if (err == 0 && place->drive[0])
+        err = pack_parts_name(place->drive, parts_n, place->final, fault);
+    if (err == 0 && place->drive[0])
+        err = pack_parts_link(place->partial, place->final, parts_n, fault);
     if (err == 0)
         err = file_make(plan_path, plan, fault);
     if (err == 0)
@@ -459,20 +439,29 @@ static int place_begin(struct pack_place *place, const char *plan_path, const ch
     return err ? err : parent_sync(place->partial, fault);
 }
 
+// place_has_parts says whether parts grow on the drives that this call names, and finds them.
+static bool place_has_parts(struct pack_place *place)
+{
+    return !place->drive[0] ||
+           pack_parts_find(place->partial, place->drive, place->layout->parts_n, place->final);
+}
+
 static int place_find(struct pack_place *place, const struct pack_manifest *manifest,
                       struct fault *fault)
 {
     char *plan_path = NULL;
-    bool own = false;
+    unsigned own, others = 0;
 
-    if (mkdir(place->partial, 0755) < 0 && errno != EEXIST)
+    bool made = mkdir(place->partial, 0755) == 0;
+    if (!made && errno != EEXIST)
         return failed(place->partial, "cannot be made", fault);
-    int err = directory_is_own(place->partial, &own, fault);
-    if (err == 0 && !own)
+    int err = directory_count(place->partial, &own, &others, fault);
+    if (err == 0 && others)
         err = fault_set(fault, EEXIST, "%s: is there already and holds other files",
                         file_label(place->partial));
     if (err == 0)
         err = journal_lock(place, fault);
+    place->made = made && err == 0;
     if (err == 0)
         err = text_make(&plan_path, fault, "%s/plan.json", place->partial);
     if (err < 0)
@@ -480,13 +469,22 @@ static int place_find(struct pack_place *place, const struct pack_manifest *mani
     char *plan = pack_manifest_text(manifest);
     if (!plan)
         err = out_of_memory(fault);
-    else if (file_equals(plan_path, plan) && links_match(place))
+    else if (file_equals(plan_path, plan) && place_has_parts(place))
         err = journal_read(place, fault);
     else
         err = place_begin(place, plan_path, plan, fault);
     free(plan);
     free(plan_path);
     return err;
+}
+
+void pack_place_abandon(struct pack_place *place)
+{
+    if (!place->made || place->done > 0)
+        return;
+    // What cannot be removed stays; the reason to give up is the one to tell.
+    if (directory_discard(place->partial, NULL, NULL) == 0)
+        rmdir(place->partial);
 }
 
 int pack_place_open(const struct pack_place_params *params, const struct pack_manifest *manifest,
@@ -507,15 +505,18 @@ int pack_place_open(const struct pack_place_params *params, const struct pack_ma
         err = dst_paths(&place, params->dst, fault);
     if (err == 0)
         err = dst_check(&place, fault);
-    if (err == 0)
-        err = part_paths(&place, params, fault);
+    if (err == 0 && params->drives)
+        err = drives_find(&place, params->drives, fault);
     if (err == 0)
         err = place_find(&place, manifest, fault);
+    if (err == 0)
+        err = part_paths(&place, fault);
     for (uint32_t i = 0; i < place.layout->parts_n && err == 0; i++)
         err = part_open(&place, i, fault);
     if (err == 0)
         err = space_reserve(&place, fault);
     if (err < 0) {
+        pack_place_abandon(&place);
         pack_place_fini(&place);
         return err;
     }
@@ -526,6 +527,7 @@ int pack_place_open(const struct pack_place_params *params, const struct pack_ma
 void pack_place_fini(struct pack_place *place)
 {
     for (uint32_t i = 0; i < PACK_PARTS_MAX; i++) {
+        free(place->drive[i]);
         free(place->path[i]);
         free(place->final[i]);
         if (place->layout && place->fds[i] >= 0)
@@ -556,29 +558,39 @@ static int parts_finish(const struct pack_place *place, struct fault *fault)
 }
 
 // dst_swap puts the finished directory in DST's place.
-static int dst_swap(const struct pack_place *place, struct fault *fault)
+//
+// ret_old: the old one is now called DST.partial.
+static int dst_swap(const struct pack_place *place, bool *ret_old, struct fault *fault)
 {
-    if (access(place->dst, F_OK) < 0) {
-        if (rename(place->partial, place->dst) < 0)
-            return failed(place->partial, "cannot be renamed", fault);
+    bool old = access(place->dst, F_OK) == 0;
+
+    // Takes the old pack's name over in one step.
+    *ret_old =
+        old && renameat2(AT_FDCWD, place->partial, AT_FDCWD, place->dst, RENAME_EXCHANGE) == 0;
+    if (*ret_old)
         return 0;
-    }
-    // With the old pack's name taken over in one step, then the old pack removed.
-    if (renameat2(AT_FDCWD, place->partial, AT_FDCWD, place->dst, RENAME_EXCHANGE) == 0) {
-        int err = directory_clear(place->partial, NULL, fault);
-        if (err == 0 && rmdir(place->partial) < 0)
-            err = failed(place->partial, "cannot be removed", fault);
-        return err;
-    }
-    int err = directory_clear(place->dst, NULL, fault);
+    // A file system that cannot: between the two steps DST.partial is a place to go on with.
+    int err = old ? directory_discard(place->dst, NULL, fault) : 0;
     if (err == 0 && rename(place->partial, place->dst) < 0)
         err = failed(place->partial, "cannot be renamed", fault);
+    return err;
+}
+
+// old_remove removes the pack whose name was taken over.
+static int old_remove(const struct pack_place *place, struct fault *fault)
+{
+    int err = directory_discard(place->partial, NULL, fault);
+    if (err == 0 && rmdir(place->partial) < 0)
+        err = failed(place->partial, "cannot be removed", fault);
+    if (err < 0)
+        fault_prefix(fault, "the pack is whole, but not all of the old one is gone");
     return err;
 }
 
 int pack_place_commit(struct pack_place *place, struct pack_manifest *manifest, struct fault *fault)
 {
     char *path = NULL;
+    bool old = false;
 
     checksum_of(place->sums, (size_t)place->records * CHECKSUM_BYTES, manifest->checksums);
     if (ftruncate(place->journal, (off_t)place->records * (off_t)CHECKSUM_BYTES) < 0)
@@ -597,7 +609,7 @@ int pack_place_commit(struct pack_place *place, struct pack_manifest *manifest, 
     if (err == 0)
         err = directory_sync(place->partial, fault);
     if (err == 0)
-        err = dst_swap(place, fault);
+        err = dst_swap(place, &old, fault);
     if (err == 0)
         err = parent_sync(place->dst, fault);
     // The plan has stayed until now, so that a crash before the swap finds its place again.
@@ -606,5 +618,5 @@ int pack_place_commit(struct pack_place *place, struct pack_manifest *manifest, 
     if (err == 0 && unlink(path) < 0)
         err = failed(path, "cannot be removed", fault);
     free(path);
-    return err;
+    return err == 0 && old ? old_remove(place, fault) : err;
 }

@@ -5,7 +5,7 @@
 //
 //   DST.partial/plan.json   the manifest as it will be, but for the checksums: whose pack this is
 //   DST.partial/checksums   of the records that are on the drives for good, and the lock
-//   DST.partial/experts.N   records, or a link to DRIVE/experts.N, which is .partial until the end
+//   DST.partial/experts.N   records, or a link to DRIVE/experts.N.ID (pack_parts.h)
 //
 // Owner: one thread.
 #pragma once
@@ -22,7 +22,9 @@ struct pack_place_params {
 struct pack_place {
     const struct pack_layout *layout; // of the manifest given to pack_place_open
     bool force;
+    bool made; // partial was made by this call
     char *dst, *partial;
+    char *drive[PACK_PARTS_MAX]; // absolute; NULL: all in dst
     char *path[PACK_PARTS_MAX];  // of each part while it grows
     char *final[PACK_PARTS_MAX]; // NULL where that does not change
     int fds[PACK_PARTS_MAX];     // read and write
@@ -53,6 +55,10 @@ int pack_place_journal(struct pack_place *place, uint32_t done, struct fault *fa
 // set.
 int pack_place_commit(struct pack_place *place, struct pack_manifest *manifest,
                       struct fault *fault);
+
+// pack_place_abandon removes the place if this call has made it and nothing is finished yet. Nobody
+// writes to it any more.
+void pack_place_abandon(struct pack_place *place);
 
 // pack_place_full makes the sentence for a file system that became full on the way.
 int pack_place_full(const struct pack_place *place, int err, struct fault *fault);

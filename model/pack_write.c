@@ -171,6 +171,8 @@ int pack_write(const struct checkpoint *ck, const struct pack_write_params *para
         err = pack_place_commit(&w.place, &w.manifest, fault);
     expert_feed_close(&w.feed);
     pack_sink_close(&w.sink);
+    if (err < 0 && err != -ECANCELED) // who stops it means to go on
+        pack_place_abandon(&w.place);
     pack_place_fini(&w.place);
     pack_manifest_fini(&w.manifest);
     return err;

@@ -5,6 +5,7 @@ statuses, JSON, the bar on a pseudo-terminal, Ctrl-C, what damage looks like."""
 import json
 import os
 import pty
+import re
 import shutil
 import signal
 import subprocess
@@ -67,9 +68,13 @@ class Test:
         os.unlink(drives[1])
         os.mkdir(drives[1])
         self.run(0, "pack", "--drives", ",".join(drives), self.model("v3-fp8"), self.path("dst"))
-        sizes = [os.path.getsize(os.path.join(d, f"experts.{i}")) for i, d in enumerate(drives)]
+        sizes = [os.path.getsize(self.path(f"dst/experts.{i}")) for i in range(2)]
+        for i, drive in enumerate(drives):
+            assert re.fullmatch(fr"experts\.{i}\.[0-9a-f]{{16}}", " ".join(os.listdir(drive)))
         assert sum(sizes) == 12 * 53248 and sizes[0] - sizes[1] == 12 * 4096, sizes
         self.run(0, "pack", "--verify", self.path("dst"))
+        self.run(0, "pack", "--force", self.model("v3-fp8"), self.path("dst"))
+        assert not os.listdir(drives[0]) and not os.listdir(drives[1])
         for folder in drives + [self.path("dst")]:
             shutil.rmtree(folder)
 
@@ -83,6 +88,7 @@ class Test:
         done = self.run(1, "pack", self.model("distill-llama"), self.path("dst"))
         assert "no routed experts" in done.stderr and not os.path.exists(self.path("dst.partial"))
         self.run(1, "pack", self.path("none"), self.path("dst"))
+        assert not os.path.exists(self.path("dst.partial"))
         self.run(1, "hash", self.path("none"))
 
     def hash(self):

@@ -301,7 +301,7 @@ static void test_refused(void)
     params.dst = "/proc";
     refused(src, &params, -EXDEV, "mount point");
     params.dst = fixture_path("none/dst");
-    refused(src, &params, -ENOENT, "none/dst.partial");
+    refused(src, &params, -ENOENT, "/none: a pack cannot");
     params.dst = fixture_path("..");
     refused(src, &params, -EINVAL, "no name");
     params.dst = dst;
@@ -337,26 +337,135 @@ static void test_drives(void)
     fixture_remove(fixture_path("none"));
 }
 
-// One process at a time; a drive's part of another pack stays.
+// files_in counts the entries of a directory.
+static unsigned files_in(const char *path)
+{
+    unsigned n = 0;
+    DIR *dir = opendir(path);
+    CHECK(dir);
+    for (struct dirent *entry; (entry = readdir(dir));)
+        n += entry->d_name[0] != '.';
+    closedir(dir);
+    return n;
+}
+
+// Packs share drives: each has its own parts, and takes only its own with it.
+static void test_shared_drives(void)
+{
+    struct checkpoint *ck = fixture_checkpoint(fixture_golden("lite-fp8"));
+    struct checkpoint *other_ck = fixture_checkpoint(fixture_golden("v31-ue8m0"));
+    const char *ab[] = {fixture_dir("a"), fixture_dir("b")}, *c[] = {fixture_dir("c")};
+    struct pack_write_params one = {.dst = fixture_path("one"), .drives = ab, .drives_n = 2};
+    struct pack_write_params two = {.dst = fixture_path("two"), .drives = ab, .drives_n = 2};
+
+    fixture_write_text(ab[0], "experts.0", "another's");
+    fixture_pack(ck, &one);
+    fixture_pack(other_ck, &two);
+    CHECK(pack_compare(ck, one.dst) && pack_compare(other_ck, two.dst));
+    CHECK(files_in(ab[0]) == 3 && files_in(ab[1]) == 2);
+
+    // Made anew elsewhere, and where it was: the old parts go, those of the other pack stay.
+    two.force = true;
+    two.drives = c;
+    two.drives_n = 1;
+    fixture_pack(ck, &two);
+    CHECK(pack_compare(ck, one.dst) && pack_compare(ck, two.dst));
+    CHECK(files_in(ab[0]) == 2 && files_in(ab[1]) == 1 && files_in(c[0]) == 1);
+    fixture_pack(other_ck, &two);
+    CHECK(pack_compare(other_ck, two.dst) && files_in(c[0]) == 1);
+    two.drives_n = 0;
+    fixture_pack(ck, &two);
+    CHECK(pack_compare(ck, two.dst) && files_in(c[0]) == 0);
+
+    // A link that leads to no part is not followed.
+    CHECK(unlink(fixture_path("two/experts.0")) == 0);
+    CHECK(symlink(fixture_path("a/experts.0"), fixture_path("two/experts.0")) == 0);
+    fixture_pack(ck, &two);
+    CHECK(pack_compare(ck, one.dst) && files_in(ab[0]) == 2);
+    fixture_remove(one.dst);
+    fixture_remove(two.dst);
+    for (int i = 0; i < 2; i++)
+        fixture_remove(ab[i]);
+    fixture_remove(c[0]);
+    checkpoint_close(&ck);
+    checkpoint_close(&other_ck);
+}
+
+static int stop_early(void *user, uint64_t done, uint64_t total)
+{
+    const uint64_t *enough = user;
+    (void)total;
+    return done >= *enough;
+}
+
+// The same command with other drives begins anew and leaves nothing on those of before.
+static void test_other_drives(void)
+{
+    struct checkpoint *ck = fixture_checkpoint(fixture_golden("v3-fp8"));
+    const char *a[] = {fixture_dir("a")}, *b[] = {fixture_dir("b")};
+    uint64_t enough = 100000;
+    struct pack_write_params params = {.dst = fixture_path("dst"),
+                                       .drives = a,
+                                       .drives_n = 1,
+                                       .batch_bytes = 1,
+                                       .progress = stop_early,
+                                       .user = &enough};
+
+    CHECK(pack_write(ck, &params, NULL) == -ECANCELED);
+    CHECK(files_in(a[0]) == 1 && access(params.dst, F_OK) < 0);
+    params.progress = NULL;
+    params.drives = b;
+    fixture_pack(ck, &params);
+    CHECK(files_in(a[0]) == 0 && files_in(b[0]) == 1 && pack_compare(ck, params.dst));
+    fixture_remove(params.dst);
+    fixture_remove(a[0]);
+    fixture_remove(b[0]);
+    checkpoint_close(&ck);
+}
+
+// A pack that is refused before an expert is done leaves nothing behind that it made itself.
+static void test_nothing_left(void)
+{
+    const char *src = fixture_path("bad"), *partial = fixture_path("dst.partial");
+    const char *drives[] = {fixture_dir("a"), fixture_dir("b")};
+    struct pack_write_params params = {.dst = fixture_path("dst"), .drives = drives};
+    const struct tensor *tensor;
+
+    fixture_copy("v3-fp8", "bad");
+    struct checkpoint *ck = fixture_checkpoint(src);
+    CHECK(checkpoint_get(ck, ROLE_EXPERT_GATE, checkpoint_config(ck)->first_k_dense_replace, 0,
+                         NULL, &tensor, NULL) == 0);
+    fixture_poke(safetensors_path(checkpoint_file(ck, tensor->file_idx)), tensor->file_off, "\xff",
+                 1);
+    checkpoint_close(&ck);
+    for (params.drives_n = 0; params.drives_n <= 2; params.drives_n += 2) {
+        refused(src, &params, -EBADMSG, "element 0");
+        CHECK(access(partial, F_OK) < 0);
+        CHECK(files_in(drives[0]) == 0 && files_in(drives[1]) == 0);
+    }
+    CHECK(mkdir(partial, 0700) == 0); // somebody else's
+    params.drives_n = 0;
+    refused(src, &params, -EBADMSG, "element 0");
+    CHECK(access(partial, F_OK) == 0);
+    fixture_remove(partial);
+    fixture_remove(src);
+    fixture_remove(drives[0]);
+    fixture_remove(drives[1]);
+}
+
+// One process at a time; what is refused leaves nothing that it made itself.
 static void test_in_the_way(void)
 {
-    const char *src = fixture_golden("lite-fp8"), *drive = fixture_path("drive");
+    const char *src = fixture_golden("lite-fp8"), *partial = fixture_path("dst.partial");
     struct pack_write_params params = {.dst = fixture_path("dst")};
 
-    CHECK(mkdir(fixture_path("dst.partial"), 0700) == 0);
+    CHECK(mkdir(partial, 0700) == 0);
     int fd = open(fixture_path("dst.partial/checksums"), O_RDWR | O_CREAT | O_CLOEXEC, 0600);
     CHECK(fd >= 0 && flock(fd, LOCK_EX) == 0);
     refused(src, &params, -EBUSY, "another expertctl");
     close(fd);
-    fixture_remove(fixture_path("dst.partial"));
-
-    params.drives = &drive;
-    params.drives_n = 1;
-    CHECK(mkdir(drive, 0700) == 0);
-    fixture_write_text(drive, "experts.0", "another's");
-    refused(src, &params, -EEXIST, "drive/experts.0");
-    fixture_remove(drive);
-    fixture_remove(fixture_path("dst.partial"));
+    CHECK(files_in(partial) == 1);
+    fixture_remove(partial);
 }
 
 /* ----------------------------------------------------------------- damage */
@@ -545,6 +654,9 @@ int main(int argc, char **argv)
     test_read_back(argv[1]);
     test_refused();
     test_drives();
+    test_shared_drives();
+    test_other_drives();
+    test_nothing_left();
     test_in_the_way();
     test_bad_values();
     test_damage();

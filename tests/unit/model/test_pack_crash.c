@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // pack_crash: packing is killed at each call that changes what is on the drives for good, and at
-// any moment between; the same call then ends with the bytes of a pack that was never interrupted.
+// any moment between; the same call then ends with the bytes of a pack that was never interrupted,
+// and with no file on any drive that is not its own.  What is replaced is whole until then.
 // The linker sends those calls of the library here.
 #include "tests/unit/model/pack_fixture.h"
 
@@ -40,7 +41,8 @@ WRAP(symlink, (const char *to, const char *path), (to, path))
 WRAP(unlink, (const char *path), (path))
 WRAP(unlinkat, (int dir, const char *path, int flags), (dir, path, flags))
 
-static const char *drives[2];
+static const char *drives[2], *old_drives[2]; // of the pack that is replaced, if they are others
+static bool moves;
 static struct checkpoint *ck;
 static struct pack_write_params params;
 
@@ -50,6 +52,28 @@ static void clear(void)
     fixture_remove(fixture_path("dst.partial"));
     fixture_dir("drive0");
     fixture_dir("drive1");
+    fixture_dir("old0");
+    fixture_dir("old1");
+}
+
+static unsigned files_in(const char *path)
+{
+    unsigned n = 0;
+    DIR *dir = opendir(path);
+    CHECK(dir);
+    for (struct dirent *entry; (entry = readdir(dir));)
+        n += entry->d_name[0] != '.';
+    closedir(dir);
+    return n;
+}
+
+static void verify(void)
+{
+    struct fault fault = {0};
+    uint32_t bad = 1;
+    if (pack_verify(&(struct pack_verify_params){.dir = params.dst, .ck = ck}, &bad, &fault) < 0)
+        CHECK_FAIL(fault.text);
+    CHECK(bad == 0);
 }
 
 // run packs in a child, to be killed at call n or after some time.  true: it ended well.
@@ -81,9 +105,9 @@ static void finish(const char *good)
     if (err < 0 && !(err == -EEXIST && !params.force))
         CHECK_FAIL(fault.text);
     fixture_same_pack(params.dst, good, params.drives_n ? 2 : 1);
-    uint32_t bad = 1;
-    CHECK(pack_verify(&(struct pack_verify_params){.dir = params.dst, .ck = ck}, &bad, NULL) == 0);
-    CHECK(bad == 0);
+    verify();
+    for (unsigned i = 0; i < 2; i++)
+        CHECK(files_in(drives[i]) == (params.drives_n ? 1 : 0) && files_in(old_drives[i]) == 0);
 }
 
 static unsigned every_step(const char *good)
@@ -91,14 +115,14 @@ static unsigned every_step(const char *good)
     unsigned n = 1;
     for (bool ended = false; !ended; n++) {
         clear();
-        if (params.force) // what is replaced is a whole pack at any moment
-            fixture_pack(ck, &params);
-        ended = run(n, 0);
-        if (params.force && !params.drives_n) {
-            struct pack *pack = NULL;
-            CHECK(pack_open(params.dst, ck, &pack, NULL) == 0);
-            pack_close(&pack);
+        if (params.force) { // what is replaced is a whole pack at any moment
+            struct pack_write_params old = params;
+            old.drives = moves ? old_drives : drives;
+            fixture_pack(ck, &old);
         }
+        ended = run(n, 0);
+        if (params.force)
+            verify();
         finish(good);
     }
     return n - 1;
@@ -129,17 +153,23 @@ static void in_parts(uint32_t parts)
     // Its own drives, which stay, so that it can be compared with.
     if (parts)
         for (unsigned i = 0; i < 2; i++) {
-            char from[300], to[300];
-            snprintf(from, sizeof(from), "%s/experts.%u", drives[i], i);
+            char from[300] = "", to[300];
             snprintf(to, sizeof(to), "%s/experts.%u", good, i);
+            CHECK(readlink(to, from, sizeof(from) - 1) > 0);
             CHECK(unlink(to) == 0 && rename(from, to) == 0);
         }
     params.dst = fixture_path("dst");
-    for (int force = 0; force < 2; force++) {
+    for (int force = 0; force < (parts ? 3 : 2); force++) {
         params.force = force;
+        moves = force == 2;
         params.batch_bytes = force ? 0 : 1;
-        printf("%u parts, force %d: killed at %u steps\n", parts, force, every_step(good));
+        printf("%u parts, %s: killed at %u steps\n", parts,
+               moves   ? "replaces one elsewhere"
+               : force ? "replaces one"
+                       : "new",
+               every_step(good));
     }
+    moves = false;
     params.force = false;
     params.batch_bytes = 1;
     any_moment(good);
@@ -155,6 +185,8 @@ int main(void)
     fixture_begin();
     drives[0] = fixture_dir("drive0");
     drives[1] = fixture_dir("drive1");
+    old_drives[0] = fixture_dir("old0");
+    old_drives[1] = fixture_dir("old1");
     ck = fixture_checkpoint(fixture_golden("v31-ue8m0")); // four experts
     in_parts(0);
     in_parts(2);

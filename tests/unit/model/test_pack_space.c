@@ -80,6 +80,7 @@ int main(void)
     CHECK(pack_write(ck, &params, &fault) == -ENOSPC);
     CHECK(strstr(fault.text, "4833280") && strstr(fault.text, "small/dst.partial/experts.0"));
     CHECK(first == UINT64_MAX);
+    CHECK(access(fixture_path("small/dst.partial"), F_OK) < 0); // nothing is left of it
 
     hidden = true;
     CHECK(pack_write(ck, &params, &fault) == -ENOSPC);
