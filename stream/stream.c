@@ -6,6 +6,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "io/disk/seam.h"
 #include "model/slots.h"
 #include "stream/ahead.h"
 #include "stream/files.h"
@@ -614,6 +615,8 @@ static int reader_open(struct stream *s, struct fault *fault)
                                  .check = p->verify == STREAM_VERIFY_OFF ? NULL : verifier_check,
                                  .check_user = s->verifier};
     int err = disk_reader_create(&params, &s->reader, fault);
+    if (!err)
+        disk_reader_seam_set(s->reader, p->seam);
     if (!err)
         err = stream_files_add(s->files, s->reader, fault);
     if (!err)

@@ -9,6 +9,8 @@
 #include "model/engine.h"
 #include "sched/residency.h"
 
+struct disk_seam;
+
 enum stream_verify {
     STREAM_VERIFY_FIRST,
     STREAM_VERIFY_ALWAYS,
@@ -43,6 +45,7 @@ struct stream_params {
     // up: the step's rows fail.  May be NULL.
     bool (*idle)(void *user);
     void *idle_user;
+    const struct disk_seam *seam; // of tests (io/disk/seam.h); NULL: none.  Outlives the reader
 };
 
 struct stream; // opaque
