@@ -9,8 +9,8 @@
 #define EXPERTS_MAX  4u // later choices are right less often
 #define RANKS        8u
 #define SHARE_ONE    65536u
-#define SHARE_VISITS 16u // how many visits a share remembers
-#define SURE         (SHARE_ONE * 4 / 5)
+#define SHARE_VISITS 32u // how many visits a share remembers
+#define SURE         (SHARE_ONE * 5 / 6)
 #define GAP_VISITS   8u
 
 struct ahead {

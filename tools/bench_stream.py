@@ -128,7 +128,7 @@ class Fio:
         done = subprocess.run(
             ["fio", "--name=bench", f"--filename={self.files}", f"--rw={order}", f"--bs={block}",
              f"--iodepth={depth}", "--ioengine=io_uring", "--direct=1", "--fixedbufs=1",
-             "--registerfiles=1", "--readonly", "--time_based", f"--runtime={seconds}",
+             "--registerfiles=1", "--readonly", "--time_based", f"--runtime={round(1000 * seconds)}ms",
              "--randrepeat=0", "--norandommap=1", "--output-format=json"],
             capture_output=True, text=True, check=False)
         if done.returncode:
@@ -136,16 +136,25 @@ class Fio:
         report = json.loads(done.stdout[done.stdout.index("{"):])
         return report["jobs"][0]["read"]["bw_bytes"] / 1e9
 
-    def best(self, seconds=1):
-        """Finds the shape that reads fastest: all shapes once, the best four again."""
-        shapes = [(b, d, o) for o in ("read", "randread") for b in BLOCKS for d in DEPTHS]
-        first = sorted(shapes, key=lambda shape: -self.run(shape, seconds))
-        self.near = first[:4]
-        self.shape = self.best_now(2 * seconds)
+    def looks(self, shapes, n, seconds):
+        """The median of n looks at each shape, in turns: one alone may fall into a bad moment."""
+        seen = {shape: [] for shape in shapes}
+        for _ in range(n):
+            for shape, speeds in seen.items():
+                speeds.append(self.run(shape, seconds))
+        return {shape: statistics.median(speeds) for shape, speeds in seen.items()}
 
-    def best_now(self, seconds=2):
-        """The best of the four under what else goes on now."""
-        return max(self.near, key=lambda shape: self.run(shape, seconds))
+    def best(self):
+        """Finds the shape that reads fastest: all shapes, then the best six again."""
+        shapes = [(b, d, o) for o in ("read", "randread") for b in BLOCKS for d in DEPTHS]
+        first = self.looks(shapes, 2, 0.7)
+        self.near = sorted(shapes, key=lambda shape: -first[shape])[:6]
+        self.shape = self.best_now()
+
+    def best_now(self):
+        """The best of those under what else goes on now."""
+        seen = self.looks(self.near, 3, 1)
+        return max(self.near, key=lambda shape: seen[shape])
 
     def measure(self, shape=None):
         return self.run(shape or self.shape, self.seconds)

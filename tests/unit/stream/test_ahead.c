@@ -26,17 +26,17 @@ static void test_ranks(void)
     CHECK(ahead_create(LAYERS, &a) == 0);
     for (uint32_t i = 0; i < K; i++)
         CHECK(ahead_sure(a, 1, i, K)); // trusted until seen
-    for (int i = 0; i < 50; i++)
+    for (int i = 0; i < 100; i++)
         visit(a, 1, 3);
     for (uint32_t i = 0; i < K; i++) {
         CHECK(ahead_sure(a, 1, i, K) == (i < 3));
         CHECK(ahead_sure(a, 2, i, K));
     }
     CHECK(ahead_hopeful(a, 1));
-    for (int i = 0; i < 50; i++)
+    for (int i = 0; i < 100; i++)
         visit(a, 1, 0);
     CHECK(!ahead_hopeful(a, 1) && ahead_hopeful(a, 0));
-    for (int i = 0; i < 50; i++)
+    for (int i = 0; i < 100; i++)
         visit(a, 1, K); // it learns again
     CHECK(ahead_sure(a, 1, K - 1, K));
     // Nine right of ten are enough, two of three are not.
