@@ -162,9 +162,9 @@ static int hash_report(const struct hashing *hashing)
         client_print_json(root);
         json_decref(root);
     } else if (!options->quiet) {
-        printf("%s: %u of %u experts, %.1f GB in %.1f s, %.2f GB/s", hashing->path, known,
-               hashes_n(hashing->hashes), (double)p->total / 1e9, progress_seconds(p),
-               progress_rate(p) / 1e9);
+        char text[128];
+        progress_report(p, text, sizeof(text));
+        printf("%s: %u of %u experts, %s", hashing->path, known, hashes_n(hashing->hashes), text);
         if (options->verify)
             printf(", %u differ", hashing->damaged);
         putchar('\n');

@@ -54,13 +54,14 @@ static int pack_report_json(const struct packing *packing, const char *dst, cons
 static int pack_report(const struct packing *packing, const char *dst, const uint32_t *damaged)
 {
     const struct progress *p = &packing->progress;
+    char text[128];
 
     if (packing->client->options.json)
         return pack_report_json(packing, dst, damaged);
     if (packing->client->options.quiet)
         return 0;
-    printf("%s: %.1f GB in %.1f s, %.2f GB/s", dst, (double)p->total / 1e9, progress_seconds(p),
-           progress_rate(p) / 1e9);
+    progress_report(p, text, sizeof(text));
+    printf("%s: %s", dst, text);
     if (damaged)
         printf(", %u %s damaged", *damaged, *damaged == 1 ? "record" : "records");
     putchar('\n');
@@ -87,33 +88,25 @@ static int drives_split(char *list, const char **ret, uint32_t *ret_n, struct fa
     return 0;
 }
 
-static int pack_make(struct packing *packing, struct fault *fault)
+static int pack_make(struct packing *packing, const char *const *drives, uint32_t drives_n,
+                     struct fault *fault)
 {
     const struct options *options = &packing->client->options;
-    const char *drives[PACK_PARTS_MAX];
     struct pack_write_params params = {.dst = options->args[1],
                                        .drives = drives,
+                                       .drives_n = drives_n,
                                        .force = options->force,
                                        .progress = pack_progress,
                                        .user = packing};
     struct checkpoint *ck = NULL;
-    char *list = NULL;
-    int err = 0;
 
-    if (options->drives) {
-        list = strdup(options->drives);
-        err = list ? drives_split(list, drives, &params.drives_n, fault)
-                   : fault_set(fault, ENOMEM, "out of memory");
-    }
-    if (!err)
-        err = checkpoint_open(options->args[0], &ck, fault);
+    int err = checkpoint_open(options->args[0], &ck, fault);
     if (!err)
         err = pack_write(ck, &params, fault);
     progress_end(&packing->progress);
     if (!err && pack_report(packing, params.dst, NULL))
         err = fault_set(fault, ENOMEM, "out of memory");
     checkpoint_close(&ck);
-    free(list);
     return err;
 }
 
@@ -143,6 +136,24 @@ static int pack_check(struct packing *packing, struct fault *fault)
     return err;
 }
 
+// pack_usage looks at what is wrong with the command line itself.
+//
+// ret_list: to be freed; drives point into it.
+static int pack_usage(const struct options *options, char **ret_list, const char **ret_drives,
+                      uint32_t *ret_n, struct fault *fault)
+{
+    if (options->verify && (options->drives || options->force))
+        return fault_set(fault, EINVAL, "--%s is no option of 'pack --verify'",
+                         options->drives ? "drives" : "force");
+    if (!options->verify && options->args_n != 2)
+        return fault_set(fault, EINVAL, "'pack' needs SRC DST");
+    if (!options->drives)
+        return 0;
+    *ret_list = strdup(options->drives);
+    return *ret_list ? drives_split(*ret_list, ret_drives, ret_n, fault)
+                     : fault_set(fault, ENOMEM, "out of memory");
+}
+
 int pack_run(struct client *client)
 {
     const struct options *options = &client->options;
@@ -150,16 +161,21 @@ int pack_run(struct client *client)
                               .progress = {.verb = options->verify ? "verify" : "pack",
                                            .silent = options->quiet,
                                            .bar = client->terminal.err_tty}};
+    const char *drives[PACK_PARTS_MAX];
     struct fault fault = {0};
+    uint32_t drives_n = 0;
+    char *list = NULL;
 
-    if (!options->verify && options->args_n != 2) {
-        fault_set(&fault, EINVAL, "'pack' needs SRC DST");
-        client_complain(client, &fault);
-        return EXIT_USAGE;
+    int err = pack_usage(options, &list, drives, &drives_n, &fault);
+    int status = err == -EINVAL ? EXIT_USAGE : EXIT_FAILED;
+    if (!err) {
+        client_interrupts(client);
+        err = options->verify ? pack_check(&packing, &fault)
+                              : pack_make(&packing, drives, drives_n, &fault);
+        status = err ? EXIT_FAILED : EXIT_DONE;
     }
-    client_interrupts(client);
-    int err = options->verify ? pack_check(&packing, &fault) : pack_make(&packing, &fault);
     if (err)
         client_complain(client, &fault);
-    return err ? EXIT_FAILED : EXIT_DONE;
+    free(list);
+    return status;
 }

@@ -478,8 +478,8 @@ int disk_reader_describe(const struct disk_reader *r, char *buf, size_t buf_byte
     if (r->io)
         r->table->describe(r->io, engine, sizeof(engine));
     return snprintf(
-        buf, buf_bytes, "%s; %u files on %u drives, %s; pieces of %u KiB, %u in flight a drive%s",
-        engine, r->files_n, r->drives_n,
+        buf, buf_bytes, "%s; %u file%s on %u drive%s, %s; pieces of %u KiB, %u in flight a drive%s",
+        engine, r->files_n, r->files_n == 1 ? "" : "s", r->drives_n, r->drives_n == 1 ? "" : "s",
         direct == r->files_n ? "direct"
         : direct == 0        ? "through the page cache"
                              : "some through the page cache",
