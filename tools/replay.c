@@ -29,6 +29,12 @@ struct options {
 static const char usage[] =
     "usage: replay [--slots N|P%,...] [--json] [--synthetic SEED]... [TRACE...]\n";
 
+static _Noreturn void usage_die(const char *name, const char *what)
+{
+    fprintf(stderr, "replay: %s: %s\n%s", name, what, usage);
+    exit(2);
+}
+
 static _Noreturn void die(const char *name, const char *what)
 {
     fprintf(stderr, "replay: %s: %s\n", name, what);
@@ -141,11 +147,14 @@ static void file_run(const char *path, const struct options *o)
 
 static void synthetic_run(const char *seed, const struct options *o)
 {
-    char name[64];
+    char name[64], *end;
     uint8_t *bytes;
     size_t n;
+    unsigned long long number = strtoull(seed, &end, 10);
+    if (end == seed || *end)
+        usage_die("--synthetic", "takes a number");
     snprintf(name, sizeof(name), "SYNTHETIC V3 shape, seed %.16s", seed);
-    if (replay_synthetic(strtoull(seed, NULL, 10), &bytes, &n))
+    if (replay_synthetic(number, &bytes, &n))
         die(name, "not enough memory");
     trace_run(name, bytes, n, o);
     free(bytes);
@@ -165,7 +174,8 @@ int main(int argc, char **argv)
             o.json = true;
         } else if (!strcmp(argv[i], "--slots") && i + 1 < argc) {
             if (!slots_parse(argv[++i], &o))
-                die("--slots", "numbers or percentages with commas between, at most 64");
+                usage_die("--slots", "takes 1 to 64 numbers above 0, or percentages to 100 %, with "
+                                     "commas between");
         } else if (!strcmp(argv[i], "--synthetic") && i + 1 < argc) {
             synthetic_run(argv[++i], &o);
             ran = true;
