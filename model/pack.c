@@ -57,6 +57,24 @@ static int path_make(const char *dir, const char *name, char *ret, struct fault 
     return 0;
 }
 
+// no_pack says what was expected of a directory without a manifest.
+static int no_pack(const char *dir, int err, struct fault *fault)
+{
+    char plan[PATH_BYTES_MAX];
+    bool there = access(dir, F_OK) == 0 && err == -ENOENT;
+
+    if (there && path_make(dir, "plan.json", plan, NULL) == 0 && access(plan, F_OK) == 0)
+        return fault_set(
+            fault, -err,
+            "%s: is a pack that is not finished (it has no manifest.json yet): run the "
+            "expertctl pack that began it again",
+            file_label(dir));
+    return fault_set(fault, -err,
+                     "%s: %s; a pack is a directory with manifest.json, checksums and experts.0, "
+                     "as 'expertctl pack SRC DST' makes it",
+                     file_label(dir), there ? "has no manifest.json" : strerror(-err));
+}
+
 static int manifest_open(struct pack *pack, const char *dir, struct fault *fault)
 {
     char path[PATH_BYTES_MAX];
@@ -66,6 +84,8 @@ static int manifest_open(struct pack *pack, const char *dir, struct fault *fault
     int err = path_make(dir, "manifest.json", path, fault);
     if (err == 0)
         err = small_read(path, 0, MANIFEST_BYTES_MAX, &text, &len, fault);
+    if (err == -ENOENT || err == -ENOTDIR)
+        err = no_pack(dir, err, fault);
     if (err < 0)
         return err;
     err = pack_manifest_parse(text, len, &pack->manifest, fault);

@@ -615,6 +615,30 @@ static void test_other_checkpoint(const char *dir)
     fixture_remove(fixture_path("tuned"));
 }
 
+static int stop_at_once(void *user, uint64_t done, uint64_t total)
+{
+    (void)user;
+    return done <= total;
+}
+
+// What is no pack is told so, with what was expected, and where.
+static void test_no_pack(void)
+{
+    const char *dir = fixture_dir("empty");
+    struct checkpoint *ck = fixture_checkpoint(fixture_golden("lite-fp8"));
+
+    open_refused(dir, NULL, -ENOENT, "empty: has no manifest.json; a pack is a directory with");
+    open_refused(fixture_path("none"), NULL, -ENOENT, "none: No such file or directory; a pack is");
+    fixture_write_text(dir, "file", "");
+    open_refused(fixture_path("empty/file"), NULL, -ENOTDIR, "file: Not a directory; a pack is");
+    fixture_remove(dir);
+    const struct pack_write_params params = {.dst = dir, .progress = stop_at_once};
+    CHECK(pack_write(ck, &params, NULL) == -ECANCELED);
+    open_refused(fixture_path("empty.partial"), NULL, -ENOENT, "not finished");
+    fixture_remove(fixture_path("empty.partial"));
+    checkpoint_close(&ck);
+}
+
 static void test_damage(void)
 {
     const char *dir = fixture_path("damaged");
@@ -659,6 +683,7 @@ int main(int argc, char **argv)
     test_nothing_left();
     test_in_the_way();
     test_bad_values();
+    test_no_pack();
     test_damage();
     return 0;
 }
