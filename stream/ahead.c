@@ -32,7 +32,7 @@ int ahead_create(uint32_t layers, struct ahead **ret)
     }
     for (uint32_t i = 0; i < layers; i++)
         for (uint32_t rank = 0; rank < RANKS; rank++)
-            a->right[i][rank] = SHARE_ONE;
+            a->right[i][rank] = SURE; // one wrong choice, and it has to prove itself
     *ret = a;
     return 0;
 }

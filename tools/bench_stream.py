@@ -37,7 +37,7 @@ def options_parse(args):
     parser.add_argument("--model", help="another checkpoint than those of make-model")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--tokens", type=int, default=32, help="decoded in a round")
-    parser.add_argument("--slots-mb", type=int, default=530, help="memory for experts (%(default)s: 12 of V3)")
+    parser.add_argument("--slots-mb", type=int, default=490, help="memory for experts (%(default)s: 11 of V3)")
     parser.add_argument("--fio-s", type=float, default=6, help="seconds of one fio run")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--prefetch", default="auto", choices=("auto", "on", "off"))
