@@ -104,24 +104,41 @@ static uint32_t batch_tiles(struct graph *g, const struct weight_layer *layer,
     return n;
 }
 
+// Quantises what goes into the down projections: pairs of neighbouring experts in one dispatch.
+static void batch_act(struct graph *g, const struct weight_layer *layer, const struct batch *batch,
+                      const uint32_t *first, bool shared)
+{
+    const struct model_config *c = g->p.config;
+    bool in[GRAPH_EXPERTS_MAX] = {0};
+    uint32_t pair0 = 0, end = 0; // of the run so far
+    for (uint32_t i = 0; i < batch->n; i++)
+        in[batch->ready[i].expert] = true;
+    for (uint32_t e = 0; e < c->n_routed_experts; e++) {
+        if (!in[e])
+            continue;
+        if (first[e] != end) {
+            graph_record_act(g, layer, layer->expert0, pair0, end - pair0);
+            pair0 = first[e];
+        }
+        end = first[e + 1];
+    }
+    graph_record_act(g, layer, layer->expert0, pair0, end - pair0);
+    if (shared && layer->mlp != WEIGHT_NONE)
+        graph_record_act(g, layer, layer->mlp, g->n * c->num_experts_per_tok, g->n);
+}
+
 static void batch_record(struct graph *g, const struct weight_layer *layer, struct graph_moe *moe,
                          struct batch *batch, const uint32_t *first, bool shared)
 {
     struct graph_tiles groups[GRAPH_EXPERTS_MAX + 1];
     uint32_t gates[GRAPH_EXPERTS_MAX + 1];
-    uint32_t k = g->p.config->num_experts_per_tok;
     batch_sort(g, batch);
     uint32_t n = batch_tiles(g, layer, moe, batch, first, shared, groups, gates);
     graph_record_mlp_in(g, layer);
     for (uint32_t i = 0; i < n; i++)
         graph_record_up(g, layer, &groups[i], gates[i]);
     graph_barrier(g);
-    for (uint32_t i = 0; i < batch->n; i++) {
-        uint32_t e = batch->ready[i].expert;
-        graph_record_act(g, layer, layer->expert0, first[e], first[e + 1] - first[e]);
-    }
-    if (shared && layer->mlp != WEIGHT_NONE)
-        graph_record_act(g, layer, layer->mlp, g->n * k, g->n);
+    batch_act(g, layer, batch, first, shared);
     for (uint32_t i = 0; i < n; i++)
         graph_record_down(g, layer, &groups[i], gates[i]);
     graph_barrier(g);

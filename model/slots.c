@@ -40,7 +40,9 @@ struct arena {
 };
 
 struct tier {
-    uint32_t n, per_arena, arenas_n;
+    uint32_t n, arenas_n;
+    uint32_t first_n, per_arena; // slots in the first arena and in the others
+    uint64_t front_bytes;        // of the first, before its slots: weights' (weights.h)
     uint64_t slot_bytes;
     struct arena *arenas;
     struct vk_buffer **bufs; // [arenas_n]
@@ -83,6 +85,18 @@ struct slots {
 static uint64_t round_up(uint64_t n, uint64_t to)
 {
     return (n + to - 1) / to * to;
+}
+
+// Where a slot is: its arena, and the offset in it.
+static uint64_t slot_at(const struct tier *tier, uint32_t slot, uint32_t *ret_arena)
+{
+    assert(slot < tier->n);
+    *ret_arena = 0;
+    if (slot < tier->first_n)
+        return tier->front_bytes + slot * tier->slot_bytes;
+    slot -= tier->first_n;
+    *ret_arena = 1 + slot / tier->per_arena;
+    return slot % tier->per_arena * tier->slot_bytes;
 }
 
 // The matrix that lands n-th in the slot.
@@ -426,24 +440,37 @@ static int arena_map(struct arena *arena, uint64_t bytes, struct fault *fault)
     return 0;
 }
 
-static int tier_create(struct slots *s, struct tier *tier, uint32_t n, bool device,
-                       uint64_t heap_max, struct fault *fault)
+// How many slots go where.
+static int tier_size(const struct slots *s, struct tier *tier, const struct slots_params *params,
+                     struct fault *fault)
 {
-    uint64_t per = weights_heap_max(s->w->dev, heap_max) / tier->slot_bytes;
+    uint64_t max = weights_heap_max(s->w->dev, params->heap_max);
+    uint64_t per = max / tier->slot_bytes, first = (max - tier->front_bytes) / tier->slot_bytes;
     if (per == 0)
         return fault_set(fault, ENOTSUP, "an expert slot of %.1f MB does not fit one memory heap",
                          (double)tier->slot_bytes / 1e6);
-    tier->n = n;
-    tier->per_arena = per < n ? (uint32_t)per : n;
-    tier->arenas_n = (n + tier->per_arena - 1) / tier->per_arena;
+    tier->first_n = first < tier->n ? (uint32_t)first : tier->n;
+    tier->per_arena = per < tier->n ? (uint32_t)per : tier->n;
+    tier->arenas_n = 1 + (tier->n - tier->first_n + tier->per_arena - 1) / tier->per_arena;
+    return 0;
+}
+
+static int tier_create(struct slots *s, struct tier *tier, const struct slots_params *params,
+                       struct fault *fault)
+{
+    bool device = tier == &s->device;
+    int err = tier_size(s, tier, params, fault);
+    if (err)
+        return err;
     tier->arenas = calloc(tier->arenas_n, sizeof(*tier->arenas));
     tier->bufs = calloc(tier->arenas_n, sizeof(struct vk_buffer *));
     if (!tier->arenas || !tier->bufs)
         return fault_set(fault, ENOMEM, "out of memory");
-    int err = 0;
-    for (uint32_t i = 0; i < tier->arenas_n && !err; i++) {
-        uint32_t slots = n - i * tier->per_arena;
-        uint64_t bytes = (slots < tier->per_arena ? slots : tier->per_arena) * tier->slot_bytes;
+    uint32_t left = tier->n, slots = tier->first_n;
+    for (uint32_t i = 0; i < tier->arenas_n && !err; i++, slots = tier->per_arena) {
+        slots = slots < left ? slots : left;
+        left -= slots;
+        uint64_t bytes = (i == 0 ? tier->front_bytes : 0) + slots * tier->slot_bytes;
         if (device) {
             err = vk_buffer_create(s->w->dev,
                                    &(struct vk_buffer_params){.bytes = bytes,
@@ -475,13 +502,16 @@ static void tier_destroy(struct tier *tier, bool leave)
 
 int slots_create(struct slots *s, const struct slots_params *params, struct fault *fault)
 {
-    int err = tier_create(s, &s->host, params->host_n, false, params->heap_max, fault);
+    struct tier *kernels = params->device_n ? &s->device : &s->host;
+    s->host.n = params->host_n;
+    s->device.n = params->device_n;
+    kernels->front_bytes = s->w->front_bytes;
+    int err = tier_create(s, &s->host, params, fault);
     if (!err && params->device_n) {
-        err = tier_create(s, &s->device, params->device_n, true, params->heap_max, fault);
+        err = tier_create(s, &s->device, params, fault);
         if (!err)
             err = vk_copier_create(s->w->dev, COPIES_FLYING, &s->copier, fault);
     }
-    struct tier *kernels = params->device_n ? &s->device : &s->host;
     return err ? err : weights_slots_add(s->w, kernels->n, kernels->bufs, kernels->arenas_n, fault);
 }
 
@@ -580,9 +610,9 @@ uint64_t slots_scale_bytes(const struct slots *s)
 
 void *slots_host(const struct slots *s, uint32_t slot)
 {
-    assert(slot < s->host.n);
-    char *arena = s->host.arenas[slot / s->host.per_arena].host;
-    return arena + slot % s->host.per_arena * s->host.slot_bytes;
+    uint32_t arena;
+    uint64_t at = slot_at(&s->host, slot, &arena);
+    return (char *)s->host.arenas[arena].host + at;
 }
 
 bool slots_huge(const struct slots *s)
@@ -681,11 +711,11 @@ static void mats_set(struct slots *s, const struct tier *tier, uint32_t slot,
                      const uint64_t at[MATS], const uint64_t scale_at[MATS])
 {
     struct weight_mat mats[MATS];
-    uint64_t base = slot % tier->per_arena * tier->slot_bytes;
-    uint32_t first = s->w->slot_mat0 + MATS * slot;
+    uint32_t arena, first = s->w->slot_mat0 + MATS * slot;
+    uint64_t base = slot_at(tier, slot, &arena);
     for (int i = 0; i < MATS; i++) {
         mats[i] = s->shape[i];
-        mats[i].heap = s->w->heaps_n + slot / tier->per_arena;
+        mats[i].heap = s->w->heaps_n + arena;
         mats[i].w16 = (uint32_t)((base + at[i]) / 16);
         mats[i].shift = (uint32_t)(at[i] % 16 / 4);
         mats[i].s4 = (uint32_t)((base + scale_at[i]) / 4);
@@ -727,11 +757,11 @@ static int copy_submit(struct slots *s, uint32_t key, uint32_t host_slot, uint32
                        uint64_t *ret_ticket, struct fault *fault)
 {
     struct vk_copy_region regions[2 * MATS];
-    uint32_t n = 0;
-    struct vk_buffer *host = s->host.bufs[host_slot / s->host.per_arena];
-    struct vk_buffer *device = s->device.bufs[slot / s->device.per_arena];
-    uint64_t host_at = host_slot % s->host.per_arena * s->host.slot_bytes;
-    uint64_t device_at = slot % s->device.per_arena * s->device.slot_bytes;
+    uint32_t n = 0, host_arena, device_arena;
+    uint64_t host_at = slot_at(&s->host, host_slot, &host_arena);
+    uint64_t device_at = slot_at(&s->device, slot, &device_arena);
+    struct vk_buffer *host = s->host.bufs[host_arena];
+    struct vk_buffer *device = s->device.bufs[device_arena];
     const struct place *place = &s->places[key];
     for (int i = 0; i < 2 * MATS; i++) {
         int m = i % MATS;

@@ -11,7 +11,9 @@
 #define READ_BYTES     (32u << 20)  // one read; bounds the scratch
 #define SCALE_BLOCK    128u
 #define LAYER_GLOBAL   UINT32_MAX
-#define VECTOR_ALIGN   4u // kernels read vectors as vec4
+#define VECTOR_ALIGN   4u         // kernels read vectors as vec4
+#define HEAP_FRONT     UINT32_MAX // while planning: the first arena, whose number is not known yet
+#define FRONT_ALIGN    4096u      // slots lie behind it
 
 // A tensor's way from the file to its place, kept between plan and load.
 struct load {
@@ -28,7 +30,8 @@ struct plan {         // what weights_plan builds besides struct weights
     size_t loads_n, loads_cap, mats_cap, heaps_cap;
     uint64_t *heap_bytes;
     uint64_t heap_max;
-    bool experts; // place the routed ones too
+    uint64_t front_max; // bytes in front of the slots at most
+    bool experts;       // place the routed ones too
     uint32_t vectors_n;
     uint32_t layer;                   // being placed, or LAYER_GLOBAL
     uint32_t role_mat[ROLE_COUNT];    // of the layer being placed
@@ -69,6 +72,24 @@ static int load_add(struct plan *p, const struct load *load)
         return fault_set(p->fault, ENOMEM, "out of memory");
     p->loads[p->loads_n++] = *load;
     return 0;
+}
+
+// Does a matrix go in front of the slots?  room: bytes that must be there for it to begin.  An
+// up_proj is where its gate_proj is.
+static bool front_takes(const struct plan *p, enum tensor_role role, uint64_t room)
+{
+    if (role == ROLE_SHARED_UP)
+        return p->w.mats[p->role_mat[ROLE_SHARED_GATE]].heap == HEAP_FRONT;
+    return (role == ROLE_SHARED_GATE || role == ROLE_SHARED_DOWN) &&
+           p->w.front_bytes + room <= p->front_max;
+}
+
+static uint64_t front_take(struct plan *p, uint64_t bytes)
+{
+    uint64_t off = p->w.front_bytes;
+    p->w.front_bytes += bytes;
+    p->w.bytes += bytes;
+    return off;
 }
 
 // Takes bytes (16-byte units) from the last heap, or from a new one if that has not room for `room`
@@ -156,7 +177,14 @@ static int matrix_place(struct plan *p, const struct tensor_spec *spec, const st
     for (uint32_t row0 = 0; row0 < spec->rows;) {
         uint64_t off = 0;
         mat.rows = spec->rows - row0 < part_rows ? spec->rows - row0 : (uint32_t)part_rows;
-        int err = heap_take(p, mat.rows * row_bytes + scale_bytes, room, &mat.heap, &off);
+        uint64_t bytes = mat.rows * row_bytes + scale_bytes;
+        int err = 0;
+        if (front_takes(p, spec->role, room > bytes ? room : bytes)) {
+            mat.heap = HEAP_FRONT;
+            off = front_take(p, bytes);
+        } else {
+            err = heap_take(p, bytes, room, &mat.heap, &off);
+        }
         if (err)
             return err;
         mat.w16 = (uint32_t)(off / 16);
@@ -414,6 +442,27 @@ static int tensor_visit(const struct tensor_spec *spec, void *user)
     return tensor_place(spec, p);
 }
 
+// With slots a dispatch takes what lies in one arena (texel path): shared experts in front of the
+// slots go with those of the first.  A quarter of it at most; and not where the host's memory, in
+// which slots may be, is not the device's.
+static uint64_t front_max(const struct plan *p, const struct vk_device *dev)
+{
+    const struct vk_limits *limits = vk_device_limits(dev);
+    bool shares = limits->is_cpu || limits->is_integrated;
+    uint64_t max = p->heap_max / 4;
+    bool wanted = !p->experts && shares && vk_device_path(dev) == VK_PATH_TEXEL;
+    return wanted && max >= FRONT_ALIGN ? max : 0;
+}
+
+static void front_finish(struct plan *p)
+{
+    uint64_t pad = (FRONT_ALIGN - p->w.front_bytes % FRONT_ALIGN) % FRONT_ALIGN;
+    front_take(p, pad);
+    for (uint32_t i = 0; i < p->w.mats_n; i++)
+        if (p->w.mats[i].heap == HEAP_FRONT)
+            p->w.mats[i].heap = p->w.heaps_n;
+}
+
 uint64_t weights_heap_max(const struct vk_device *dev, uint64_t heap_max)
 {
     const struct vk_limits *limits = vk_device_limits(dev);
@@ -435,6 +484,7 @@ int weights_plan(const struct checkpoint *ck, struct vk_device *dev, bool mtp, b
     struct weights *w = &p->w;
     *p = (struct plan){
         .ck = ck, .fault = fault, .experts = experts, .heap_max = weights_heap_max(dev, heap_max)};
+    p->front_max = front_max(p, dev);
     w->dev = dev;
     w->layers_n = mtp ? model_config_layers(config) : config->num_hidden_layers;
     w->layers = calloc(w->layers_n, sizeof(*w->layers));
@@ -444,6 +494,7 @@ int weights_plan(const struct checkpoint *ck, struct vk_device *dev, bool mtp, b
                         : fault_set(fault, ENOMEM, "out of memory");
     if (!err)
         err = layer_finish(p);
+    front_finish(p);
     p->fault = NULL;
     if (err) {
         weights_destroy(&w);

@@ -69,6 +69,8 @@ struct weights {
     uint32_t slot_mat0, slots_n;
     struct vk_buffer **arenas; // [arenas_n] owned by the slots; heap heaps_n + i is arena i
     uint32_t arenas_n;
+    uint64_t front_bytes; // of `bytes`, at the start of arena 0, a multiple of 4096: shared experts
+                          // that a dispatch takes together with slots of that arena
 
     struct weight_layer *layers; // [num_hidden_layers + MTP]
     uint32_t layers_n;
@@ -80,7 +82,7 @@ struct weights {
 };
 
 // weights_plan places every tensor without touching the device's memory: fills all but the buffers.
-// mtp: include the MTP layer.  experts: include the routed experts.
+// mtp: include the MTP layer.  experts: include the routed experts; else there will be slots.
 // heap_max: bytes of a heap at most, 0: what the device allows.
 // Errors: -ENOTSUP a dtype or size that is not served (tensor named), -ENOMEM.
 int weights_plan(const struct checkpoint *ck, struct vk_device *dev, bool mtp, bool experts,
@@ -90,7 +92,8 @@ int weights_plan(const struct checkpoint *ck, struct vk_device *dev, bool mtp, b
 uint64_t weights_heap_max(const struct vk_device *dev, uint64_t heap_max);
 
 // weights_slots_add makes room in the table for the matrices of n slots and remembers the arenas
-// [arenas_n] that they lie in (an array that the caller keeps).  Between plan and load.
+// [arenas_n] that they lie in (an array that the caller keeps); the first begins with front_bytes
+// that weights_load fills.  Between plan and load.
 int weights_slots_add(struct weights *w, uint32_t n, struct vk_buffer **arenas, uint32_t arenas_n,
                       struct fault *fault);
 // weights_slot_set writes the three matrices of a slot into the table that kernels read; none of
