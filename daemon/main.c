@@ -6,6 +6,7 @@
 #include "config.h"
 #include "daemon/ctl.h"
 #include "daemon/notify.h"
+#include "daemon/streaming.h"
 #include "vk/device.h"
 
 #include <errno.h>
@@ -203,22 +204,6 @@ static int memory_resolve(struct topology *t, struct fault *fault)
     return 0;
 }
 
-// dirs_check: what [drives] names is there, before minutes go by with loading.
-static int dirs_check(const char *key, const char *list, struct fault *fault)
-{
-    char text[CONF_LIST_MAX];
-    const char *dirs[STREAM_DIRS_MAX];
-    memcpy(text, list, sizeof(text));
-    uint32_t n = conf_list_split(text, dirs, STREAM_DIRS_MAX);
-    for (uint32_t i = 0; i < n; i++) {
-        struct stat st;
-        int err = stat(dirs[i], &st) != 0 ? errno : S_ISDIR(st.st_mode) ? 0 : ENOTDIR;
-        if (err != 0)
-            return fault_set(fault, err, "[drives] %s: %s: %s", key, dirs[i], strerror(err));
-    }
-    return 0;
-}
-
 // cache_resolve finds the file of the pipeline cache and makes its directory; without one, shaders
 // are compiled at every start.
 static void cache_resolve(struct topology *t)
@@ -289,9 +274,7 @@ static int start(const struct conf *conf, const char *trace_routing, struct topo
     struct topology *t = NULL;
     int err = fds_raise(conf, fault);
     if (err == 0)
-        err = dirs_check("pack", conf->drives_pack, fault);
-    if (err == 0)
-        err = dirs_check("shards", conf->drives_shards, fault);
+        err = streaming_dirs_check(conf, fault);
     if (err != 0)
         return err;
     err = topology_create(conf, &t, fault);

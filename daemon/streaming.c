@@ -2,12 +2,40 @@
 #include "daemon/streaming.h"
 
 #include "base/clock.h"
+#include "base/log.h"
 #include "daemon/topology.h"
+#include "model/file.h"
 
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #define RATE_US 10e6 // time that a rate looks back
+
+// list_check: first is a directory that belongs to the list without being in it, or NULL.
+static int list_check(const char *key, const char *list, const char *first, struct fault *fault)
+{
+    char text[CONF_LIST_MAX];
+    const char *dirs[STREAM_DIRS_MAX + 1] = {first};
+    uint32_t n = first ? 1 : 0;
+
+    memcpy(text, list, sizeof(text));
+    n += conf_list_split(text, dirs + n, STREAM_DIRS_MAX);
+    int err = file_dirs_check(dirs, n, fault);
+    if (err < 0)
+        fault_prefix(fault, "[drives] %s", key);
+    return err;
+}
+
+int streaming_dirs_check(const struct conf *conf, struct fault *fault)
+{
+    struct stat st;
+    // Where that is no directory, who opens the model says it better.
+    bool model = stat(conf->model_path, &st) == 0 && S_ISDIR(st.st_mode);
+    int err = list_check("pack", conf->drives_pack, NULL, fault);
+    return err ? err
+               : list_check("shards", conf->drives_shards, model ? conf->model_path : NULL, fault);
+}
 
 void streaming_init(struct streaming *s, struct topology *t, bool (*idle)(void *user), void *user)
 {
@@ -53,11 +81,23 @@ static void drives_name(struct streaming *s)
     metrics_drives_set(&s->t->metrics, names, n < DISK_DRIVES_MAX ? n : DISK_DRIVES_MAX);
 }
 
+// drives_unused: with all experts in memory, or none at all, what [drives] names is not read.
+static void drives_unused(const struct streaming *s)
+{
+    if (s->params.packs_n == 0 && s->params.shards_n == 0)
+        return;
+    log_warning("[drives] %s: no expert is read from drives, for all are in memory; ignoring it "
+                "([experts] place = slots reads them)",
+                s->params.packs_n > 0 ? "pack" : "shards");
+}
+
 int streaming_open(struct streaming *s, struct engine *engine, struct fault *fault)
 {
     struct topology *t = s->t;
-    if (!engine_slots(engine))
+    if (!engine_slots(engine)) {
+        drives_unused(s);
         return 0;
+    }
     int err = stream_open(engine, t->served.checkpoint, &s->params, &s->stream, fault);
     if (err != 0)
         return err;
