@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: MIT
 // hash: the list of hashes of a checkpoint's experts, by which the daemon knows damaged ones; made
-// or compared with the files.  Needs no daemon.
+// or compared with the files.  Ctrl-C keeps what is done; the same command goes on with it.  Needs
+// no daemon.
 #include "base/clock.h"
 #include "client/client.h"
 #include "client/interrupt.h"
 #include "client/progress.h"
 #include "model/expert_feed.h"
-#include "model/hashes.h"
+#include "model/hashes_journal.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -14,25 +15,28 @@
 #include <string.h>
 
 #define PATH_BYTES_MAX 4096
+#define BATCH_BYTES    (1ull << 30) // a crash costs at most this much reading
 
 struct hashing {
     struct client *client;
     struct progress progress;
     struct checkpoint *ck;
     struct hashes *hashes;
-    char path[PATH_BYTES_MAX]; // of the list
-    uint64_t total;            // bytes of all experts
+    struct hashes_journal *journal; // NULL where the list is compared
+    uint32_t first;                 // expert to begin with; those before are known
+    char path[PATH_BYTES_MAX];      // of the list
+    uint64_t total;                 // bytes of all experts
     uint32_t damaged;
 };
 
-// hash_total sums the bytes to read.
-static uint64_t hash_total(const struct checkpoint *ck)
+// hash_bytes sums the bytes of the first n experts.
+static uint64_t hash_bytes(const struct checkpoint *ck, uint32_t n)
 {
     struct experts experts;
     uint64_t total = 0;
 
     experts_make(checkpoint_config(ck), &experts);
-    for (uint32_t i = 0; i < experts_n(&experts); i++) {
+    for (uint32_t i = 0; i < n; i++) {
         struct expert_bytes expert;
         expert_find(ck, &experts, i, &expert);
         for (unsigned part = 0; part < EXPERT_PARTS; part++)
@@ -90,37 +94,62 @@ static void hash_differs(struct hashing *hashing, const struct expert_bytes *exp
     client_complain(hashing->client, &fault);
 }
 
-static void hash_one(struct hashing *hashing, const struct expert_bytes *expert)
+static int hash_one(struct hashing *hashing, const struct expert_bytes *expert, struct fault *fault)
 {
     uint8_t hash[16];
     const uint8_t *known = hashes_get(hashing->hashes, expert->index);
 
     hashes_expert(expert->part, expert->bytes, hash);
-    if (!hashing->client->options.verify)
+    if (!hashing->client->options.verify) {
         hashes_set(hashing->hashes, expert->index, hash);
-    else if (known && memcmp(known, hash, sizeof(hash)) != 0)
+        return hashes_journal_add(hashing->journal, hash, fault);
+    }
+    if (known && memcmp(known, hash, sizeof(hash)) != 0)
         hash_differs(hashing, expert);
+    return 0;
+}
+
+// hash_sync keeps what was done since *synced, if that is worth it.
+static int hash_sync(struct hashing *hashing, uint64_t done, uint64_t *synced, struct fault *fault)
+{
+    if (!hashing->journal || done - *synced < BATCH_BYTES)
+        return 0;
+    *synced = done;
+    return hashes_journal_sync(hashing->journal, fault);
 }
 
 static int hash_all(struct hashing *hashing, struct fault *fault)
 {
     struct expert_feed *feed = NULL;
     struct expert_bytes expert;
-    uint64_t done = 0;
+    uint64_t done = hash_bytes(hashing->ck, hashing->first), synced = done;
 
-    int got = expert_feed_open(hashing->ck, 0, &feed, fault);
-    progress_tell(&hashing->progress, 0, hashing->total, clock_us());
+    int got = expert_feed_open(hashing->ck, hashing->first, &feed, fault);
+    progress_tell(&hashing->progress, done, hashing->total, clock_us());
     while (got >= 0 && (got = expert_feed_next(feed, &expert, fault)) == 1) {
-        hash_one(hashing, &expert);
+        got = hash_one(hashing, &expert, fault);
         for (unsigned i = 0; i < EXPERT_PARTS; i++)
             done += expert.bytes[i];
         progress_tell(&hashing->progress, done, hashing->total, clock_us());
-        if (interrupt_take(hashing->client->interrupt_fd) != INTERRUPT_NONE)
-            got = fault_set(fault, ECANCELED, "stopped; nothing was written");
+        if (got == 0)
+            got = hash_sync(hashing, done, &synced, fault);
+        if (got == 0 && interrupt_take(hashing->client->interrupt_fd) != INTERRUPT_NONE)
+            got = fault_set(fault, ECANCELED, "stopped%s",
+                            hashing->journal ? "; run the same command again to go on" : "");
     }
     progress_end(&hashing->progress);
     expert_feed_close(&feed);
     return got;
+}
+
+// hash_no_place tells who did not choose the place of the list how to.
+static int hash_no_place(const struct hashing *hashing, int err, struct fault *fault)
+{
+    const struct fault first = *fault;
+
+    if (err == -EBUSY || hashing->client->options.output)
+        return err;
+    return fault_set(fault, first.err, "%s; --output names another place for the list", first.text);
 }
 
 static int hash_open(struct hashing *hashing, struct fault *fault)
@@ -142,8 +171,22 @@ static int hash_open(struct hashing *hashing, struct fault *fault)
     if (err || n >= (int)sizeof(hashing->path))
         return fault_set(fault, err ? -err : ENAMETOOLONG,
                          "there is no place for the list: name one with --output");
-    hashing->total = hash_total(hashing->ck);
-    return options->verify ? hashes_load(hashing->hashes, hashing->path, fault) : 0;
+    hashing->total = hash_bytes(hashing->ck, hashes_n(hashing->hashes));
+    if (options->verify)
+        return hashes_load(hashing->hashes, hashing->path, fault);
+    err = hashes_journal_open(hashing->ck, hashing->hashes, hashing->path, &hashing->journal,
+                              &hashing->first, fault);
+    return err ? hash_no_place(hashing, err, fault) : 0;
+}
+
+// hash_save makes the list of what was noted.
+static int hash_save(struct hashing *hashing, struct fault *fault)
+{
+    int err = hashes_save(hashing->hashes, hashing->path, fault);
+    if (err)
+        return hash_no_place(hashing, err, fault);
+    hashes_journal_close(&hashing->journal, true);
+    return 0;
 }
 
 static int hash_report(const struct hashing *hashing)
@@ -185,7 +228,7 @@ int hash_run(struct client *client)
     if (!err)
         err = hash_all(&hashing, &fault);
     if (!err && !client->options.verify)
-        err = hashes_save(hashing.hashes, hashing.path, &fault);
+        err = hash_save(&hashing, &fault);
     if (!err && hash_report(&hashing))
         err = fault_set(&fault, ENOMEM, "out of memory");
     if (!err && hashing.damaged)
@@ -194,6 +237,7 @@ int hash_run(struct client *client)
                         hashing.damaged == 1 ? "expert is" : "experts are", hashing.path);
     if (err)
         client_complain(client, &fault);
+    hashes_journal_close(&hashing.journal, false);
     hashes_destroy(&hashing.hashes);
     checkpoint_close(&hashing.ck);
     return err ? EXIT_FAILED : EXIT_DONE;

@@ -206,8 +206,7 @@ int hashes_load(struct hashes *h, const char *path, struct fault *fault)
     return 0;
 }
 
-// parents_make makes the directories above a path.
-static int parents_make(const char *path, struct fault *fault)
+int hashes_dirs_make(const char *path, struct fault *fault)
 {
     char dir[PATH_BYTES_MAX];
 
@@ -243,7 +242,7 @@ int hashes_save(const struct hashes *h, const char *path, struct fault *fault)
 
     if (snprintf(temporary, sizeof(temporary), "%s.XXXXXX", path) >= (int)sizeof(temporary))
         return fault_set(fault, ENAMETOOLONG, "%s: the path is too long", file_label(path));
-    int err = parents_make(path, fault);
+    int err = hashes_dirs_make(path, fault);
     if (err < 0)
         return err;
     int fd = mkostemp(temporary, O_CLOEXEC);

@@ -21,9 +21,11 @@ int hashes_path(const struct checkpoint *ck, char *ret, size_t ret_bytes);
 // hashes_load reads a file into it: -ENOENT no file; -EBADMSG not a list, a damaged one or another
 // checkpoint's; then the list is empty.
 // hashes_save makes the directories of the path that are not there; it changes nothing on failure.
+// hashes_dirs_make does that alone.
 int hashes_create(const struct checkpoint *ck, struct hashes **ret, struct fault *fault);
 int hashes_load(struct hashes *h, const char *path, struct fault *fault);
 int hashes_save(const struct hashes *h, const char *path, struct fault *fault);
+int hashes_dirs_make(const char *path, struct fault *fault);
 void hashes_destroy(struct hashes **h); // accepts NULL
 
 uint32_t hashes_n(const struct hashes *h);     // routed experts, MTP layer included

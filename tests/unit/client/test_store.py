@@ -30,6 +30,15 @@ class Test:
         assert done.returncode == status, f"{args}: {done.returncode} {done.stdout!r} {done.stderr!r}"
         return done
 
+    def pending_interrupt(self, *args):
+        """Runs with a Ctrl-C that is pending from the start."""
+        def pend():
+            signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+            signal.raise_signal(signal.SIGINT)
+
+        return subprocess.run([self.program, *args], text=True, capture_output=True, env=self.env,
+                              preexec_fn=pend)
+
     @staticmethod
     def flip(path, offset):
         with open(path, "r+b") as file:
@@ -122,6 +131,27 @@ class Test:
         self.flip(self.path("state/" + lists[0]), 70)
         assert "is damaged" in self.run(1, "hash", "--verify", src).stderr
 
+    def hash_goes_on(self):
+        """Ctrl-C keeps what is done; a place that cannot be written is told before anything is read."""
+        src, path = self.model("v3-fp8"), self.path("resumed")
+        done = self.pending_interrupt("hash", "--output", path, src)
+        assert done.returncode == 1 and "run the same command again" in done.stderr, done.stderr
+        size = os.path.getsize(path + ".partial")
+        assert size == 64 + 32 and not os.path.exists(path), size  # one expert
+        done = self.run(0, "hash", "--output", path, src)
+        assert "12 of 12 experts" in done.stdout and " of it now in " in done.stdout, done.stdout
+        assert not os.path.exists(path + ".partial")
+        self.run(0, "hash", "--output", self.path("whole"), src)
+        with open(path, "rb") as a, open(self.path("whole"), "rb") as b:
+            assert a.read() == b.read()
+        for folder in ("/proc/none", ""):  # no state directory can be made, or found
+            env = {**self.env, "STATE_DIRECTORY": folder, "XDG_STATE_HOME": "", "HOME": ""}
+            if not folder and os.access("/var/lib/expertd", os.W_OK):
+                continue
+            done = subprocess.run([self.program, "hash", src], text=True, capture_output=True, env=env)
+            assert done.returncode == 1 and "--output" in done.stderr, done.stderr
+            assert folder in done.stderr
+
     def terminal(self):
         """The bar on a terminal, nothing of it in a pipe."""
         main, other = pty.openpty()
@@ -149,12 +179,7 @@ class Test:
         """Ctrl-C, which is pending from the start, stops it at once; then it goes on."""
         src, dst = self.model("v3-fp8"), self.path("dst")
 
-        def pend():
-            signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
-            signal.raise_signal(signal.SIGINT)
-
-        done = subprocess.run([self.program, "pack", src, dst], text=True, capture_output=True,
-                              env=self.env, preexec_fn=pend)
+        done = self.pending_interrupt("pack", src, dst)
         assert done.returncode == 1 and "run the same command again" in done.stderr, done.stderr
         assert os.path.exists(dst + ".partial") and not os.path.exists(dst)
         self.run(0, "pack", src, dst)
@@ -165,7 +190,8 @@ class Test:
 def main():
     with tempfile.TemporaryDirectory() as folder:
         test = Test(sys.argv[1], os.path.join(sys.argv[2], "models"), folder)
-        for step in (test.pack, test.drives, test.usage, test.hash, test.terminal, test.interrupt):
+        for step in (test.pack, test.drives, test.usage, test.hash, test.hash_goes_on,
+                     test.terminal, test.interrupt):
             step()
             print(f"{step.__name__} good")
 

@@ -6,7 +6,10 @@
 
 #include "model/checksum.h"
 #include "model/expert_feed.h"
+#include "model/hashes_journal.h"
 #include "tests/unit/model/pack_fixture.h"
+
+#include <sys/file.h>
 
 static struct hashes *list_of(const struct checkpoint *ck)
 {
@@ -109,6 +112,103 @@ static void test_save_and_load(void)
     hashes_destroy(&h);
     hashes_destroy(&again);
     checkpoint_close(&ck);
+}
+
+// journal opens one and returns how many experts it knows; they must be in the list.
+static uint32_t journal(const struct checkpoint *ck, struct hashes_journal **ret)
+{
+    struct hashes *h = list_of(ck);
+    struct fault fault = {0};
+    uint32_t done = UINT32_MAX;
+    if (hashes_journal_open(ck, h, fixture_path("j/list"), ret, &done, &fault) < 0)
+        CHECK_FAIL(fault.text);
+    CHECK(hashes_known(h) == done);
+    for (uint32_t i = 0; i < done; i++)
+        CHECK(hashes_get(h, i)[0] == i + 1);
+    hashes_destroy(&h);
+    return done;
+}
+
+// Closes it, and returns how many experts the next one knows.
+static uint32_t journal_again(const struct checkpoint *ck)
+{
+    struct hashes_journal *j = NULL;
+    uint32_t done = journal(ck, &j);
+    hashes_journal_close(&j, false);
+    CHECK(!j);
+    return done;
+}
+
+static void journal_fill(const struct checkpoint *ck, uint32_t from, uint32_t to)
+{
+    struct hashes_journal *j = NULL;
+    CHECK(journal(ck, &j) == from);
+    for (uint32_t i = from; i < to; i++)
+        CHECK(hashes_journal_add(j, (uint8_t[16]){(uint8_t)(i + 1), 7}, NULL) == 0);
+    CHECK(hashes_journal_sync(j, NULL) == 0);
+    hashes_journal_close(&j, false);
+}
+
+// What was noted is known to the next one, as far as it is whole and the shards are what they were.
+static void test_journal(void)
+{
+    const char *path = fixture_path("j/list.partial"), *shard;
+    fixture_copy("v3-fp8", "hashed");
+    struct checkpoint *ck = fixture_checkpoint(fixture_path("hashed"));
+    struct hashes_journal *j = NULL;
+    struct fault fault = {0};
+    struct stat st;
+    uint32_t done = 0;
+
+    CHECK(journal_again(ck) == 0);
+    CHECK(access(path, F_OK) < 0); // an empty one does not stay
+    journal_fill(ck, 0, 5);
+    CHECK(journal_again(ck) == 5);
+    journal_fill(ck, 5, 12);
+    CHECK(journal_again(ck) == 12 && stat(path, &st) == 0 && st.st_size == 64 + 12 * 32);
+
+    // Any bit: entries before it stay, and a changed head is another journal.
+    for (off_t bit = 64 * 8; bit < st.st_size * 8; bit += 13) {
+        fixture_flip(path, (uint64_t)bit / 8, (unsigned)(bit % 8));
+        CHECK(journal_again(ck) == (uint32_t)((bit / 8 - 64) / 32) || bit / 8 < 96);
+        if (bit / 8 >= 96) // else it knew none, and is gone
+            fixture_flip(path, (uint64_t)bit / 8, (unsigned)(bit % 8));
+        else
+            journal_fill(ck, 0, 12);
+    }
+    CHECK(journal_again(ck) == 12);
+    CHECK(truncate(path, st.st_size - 1) == 0 && journal_again(ck) == 11);
+    for (unsigned byte = 0; byte < 64; byte++) {
+        fixture_flip(path, byte, byte % 8);
+        CHECK(journal_again(ck) == 0);
+        journal_fill(ck, 0, 2);
+    }
+
+    // A shard that was written to.
+    shard = safetensors_path(checkpoint_file(ck, 0));
+    CHECK(stat(shard, &st) == 0);
+    st.st_mtim.tv_nsec ^= 1;
+    CHECK(utimensat(AT_FDCWD, shard, (struct timespec[]){st.st_atim, st.st_mtim}, 0) == 0);
+    CHECK(journal_again(ck) == 0);
+    journal_fill(ck, 0, 1);
+
+    // One process at a time; what belongs to the other stays.
+    int fd = open(path, O_RDWR | O_CLOEXEC);
+    CHECK(fd >= 0 && flock(fd, LOCK_EX) == 0);
+    struct hashes *h = list_of(ck);
+    CHECK(hashes_journal_open(ck, h, fixture_path("j/list"), &j, &done, &fault) == -EBUSY);
+    CHECK(!j && strstr(fault.text, "another expertctl"));
+    close(fd);
+    CHECK(journal(ck, &j) == 1);
+    hashes_journal_close(&j, true);
+    CHECK(access(path, F_OK) < 0);
+    CHECK(hashes_journal_open(ck, h, "/proc/list", &j, &done, &fault) < 0);
+    CHECK(strstr(fault.text, "/proc/list.partial: cannot be made"));
+    hashes_destroy(&h);
+    hashes_journal_close(&j, false);
+    checkpoint_close(&ck);
+    fixture_remove(fixture_path("j"));
+    fixture_remove(fixture_path("hashed"));
 }
 
 // refused: the file is not taken, and the list is empty.
@@ -233,6 +333,7 @@ int main(void)
     test_experts("v3-bf16");
     test_experts("lite-fp8");
     test_save_and_load();
+    test_journal();
     test_damage();
     test_path();
     test_dense();
