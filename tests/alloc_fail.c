@@ -26,16 +26,17 @@ void __wrap_free(void *memory);
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static unsigned left = UINT32_MAX; // allocations until one fails; UINT32_MAX: none does
 static bool alone;                 // those after it do not fail
-static bool failed;
+static bool failed, paused;
 static long live; // allocated and not freed
 
-static bool fails(void)
+bool alloc_fail_hit(void)
 {
     pthread_mutex_lock(&lock);
-    bool now = left == 0 && !(failed && alone);
-    if (left != UINT32_MAX && left > 0)
-        now = --left == 0;
-    failed |= now;
+    bool now = false;
+    if (left != UINT32_MAX && !paused) {
+        now = left > 0 ? --left == 0 : !alone;
+        failed |= now;
+    }
     pthread_mutex_unlock(&lock);
     return now;
 }
@@ -50,29 +51,29 @@ static void *took(void *memory)
 
 void *__wrap_malloc(size_t bytes)
 {
-    return fails() ? NULL : took(__real_malloc(bytes));
+    return alloc_fail_hit() ? NULL : took(__real_malloc(bytes));
 }
 
 void *__wrap_calloc(size_t n, size_t bytes)
 {
-    return fails() ? NULL : took(__real_calloc(n, bytes));
+    return alloc_fail_hit() ? NULL : took(__real_calloc(n, bytes));
 }
 
 void *__wrap_realloc(void *memory, size_t bytes)
 {
-    if (fails())
+    if (alloc_fail_hit())
         return NULL;
     return memory ? __real_realloc(memory, bytes) : took(__real_realloc(NULL, bytes));
 }
 
 void *__wrap_aligned_alloc(size_t align, size_t bytes)
 {
-    return fails() ? NULL : took(__real_aligned_alloc(align, bytes));
+    return alloc_fail_hit() ? NULL : took(__real_aligned_alloc(align, bytes));
 }
 
 char *__wrap_strdup(const char *text)
 {
-    return fails() ? NULL : took(__real_strdup(text));
+    return alloc_fail_hit() ? NULL : took(__real_strdup(text));
 }
 
 char *__wrap_realpath(const char *path, char *ret)
@@ -80,7 +81,7 @@ char *__wrap_realpath(const char *path, char *ret)
     if (ret)
         return __real_realpath(path, ret);
     errno = ENOMEM;
-    return fails() ? NULL : took(__real_realpath(path, NULL));
+    return alloc_fail_hit() ? NULL : took(__real_realpath(path, NULL));
 }
 
 void __wrap_free(void *memory)
@@ -99,6 +100,13 @@ void *alloc_fail_malloc(size_t bytes)
 void alloc_fail_free(void *memory)
 {
     __wrap_free(memory);
+}
+
+void alloc_fail_pause(bool pause)
+{
+    pthread_mutex_lock(&lock);
+    paused = pause;
+    pthread_mutex_unlock(&lock);
 }
 
 static void arm(unsigned n, bool once)

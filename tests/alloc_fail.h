@@ -13,6 +13,12 @@
 void *alloc_fail_malloc(size_t bytes);
 void alloc_fail_free(void *memory);
 
+// alloc_fail_hit is for other allocations that a test has sent to itself (mmap): shall this fail?
+bool alloc_fail_hit(void);
+
+// alloc_fail_pause: until it is called with false, no allocation fails, nor counts as the n-th.
+void alloc_fail_pause(bool pause);
+
 struct alloc_fail_job {
     // run does it all once, and frees all: 0, or -errno with a sentence.
     int (*run)(void *user, struct fault *fault);

@@ -9,6 +9,7 @@
 #include "stream/ahead.h"
 #include "stream/stream.h"
 #include "tests/check.h"
+#include "tests/driver_hold.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -374,6 +375,7 @@ static bool device_there(const struct checkpoint *ck)
 int main(void)
 {
     struct checkpoint *ck = NULL;
+    driver_hold();
     check_ok(checkpoint_open(GOLDEN_DIR "/models/v3-fp8", &ck, &fault), "checkpoint_open");
     if (!device_there(ck)) {
         printf("skipped: %s\n", fault.text);
