@@ -5,6 +5,7 @@
 #include "model/slots.h"
 
 #include <errno.h>
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -145,6 +146,17 @@ static uint32_t slots_count(const struct engine *e, uint64_t asked, uint64_t byt
     return n < slots_keys(e->slots) ? (uint32_t)n : slots_keys(e->slots);
 }
 
+// slots_too_few: the memory that the user gave to slots does not hold a row's experts.
+static int slots_too_few(uint64_t asked, const char *key, uint64_t bytes, uint32_t k,
+                         struct fault *fault)
+{
+    return fault_set(fault, ENOMEM,
+                     "experts.%s gives %" PRIu64 " bytes, room for %" PRIu64 " slots of %" PRIu64
+                     " bytes; a row's %u experts need %u slots: set it to %" PRIu64
+                     " (%.1f MB) or more, or to 0 for what is free",
+                     key, asked, asked / bytes, bytes, k, k, k * bytes, (double)(k * bytes) / 1e6);
+}
+
 // Dense weights, KV and activations first; the slots get what is free.
 static int slots_size(struct engine *e, struct fault *fault)
 {
@@ -170,6 +182,10 @@ static int slots_size(struct engine *e, struct fault *fault)
     uint32_t k = checkpoint_config(e->ck)->num_experts_per_tok;
     if (need <= have && s->host_n >= k && (!staging || s->device_n >= k))
         return 0;
+    if (p->slots_ram && p->slots_ram / slots_host_bytes(e->slots) < k)
+        return slots_too_few(p->slots_ram, "ram", slots_host_bytes(e->slots), k, fault);
+    if (staging && p->slots_vram && p->slots_vram / slots_device_bytes(e->slots) < k)
+        return slots_too_few(p->slots_vram, "vram", slots_device_bytes(e->slots), k, fault);
     return fault_set(fault, ENOMEM,
                      "the memory plan needs %.2f GB on %s (%.2f GB of dense weights; %.2f GB of KV "
                      "cache and activations; slots for at least %u experts of %.1f MB) and %.2f GB "

@@ -305,8 +305,45 @@ class StartFails(unittest.TestCase):
         with tempfile.TemporaryDirectory() as d:
             self.fails(d, "manifest", sets=["experts.place=slots", "drives.pack=" + d])
 
+    def test_one_directory_twice(self):
+        """Under whatever name; the model's own is the first of the shards."""
+        with tempfile.TemporaryDirectory() as d:
+            link = os.path.join(d, "link")
+            os.symlink(MODEL, link)
+            self.fails("[drives] shards", MODEL, link, "are one directory",
+                       sets=["drives.shards=" + link])
+            for key in ("shards", "pack"):
+                self.fails(f"[drives] {key}", d, "are one directory",
+                           sets=[f"drives.{key}={d},{d}/../{os.path.basename(d)}"])
+
+    def test_unused_drives(self):
+        """With everything in memory copies are not read: the log says so once."""
+        with tempfile.TemporaryDirectory() as other:
+            for sets, lines in ((("drives.shards=" + other,), 1), (("drives.pack=" + other,), 1),
+                                ((), 0)):
+                with daemon("experts.place=resident", *sets) as d:
+                    told = [x for x in d.log().splitlines() if "[drives]" in x]
+                    self.assertEqual(len(told), lines, d.log())
+                    self.assertTrue(all("ignoring" in x for x in told), told)
+
     def test_too_few_slots(self):
-        self.fails("slots", f"{K} experts", sets=["experts.place=slots", ram(K - 1)])
+        """What is told as the least works, and a byte less does not."""
+        self.fails("slots of", f"{K} experts need {K} slots", "room for 3 slots",
+                   sets=["experts.place=slots", ram(K - 1)])
+        d = daemon("experts.place=slots", "experts.ram=1")
+        try:
+            d.spawn()
+            self.assertEqual(d.wait(), 1, d.log())
+            self.assertIn("room for 0 slots", d.log())
+            least = int(re.search(r"set it to (\d+) \(", d.log()).group(1))
+        finally:
+            d.process.kill()
+            d.stop()
+        self.fails("room for 3 slots", sets=["experts.place=slots", f"experts.ram={least - 1}"])
+        with daemon("experts.place=slots", f"experts.ram={least}") as d:
+            self.assertEqual(d.metric("expertd_expert_slot"), K)
+        self.fails("experts.vram", f"{K} experts need", sets=[
+            "experts.place=slots", "experts.path=staging", "experts.vram=1"])
 
     def test_trace(self):
         self.fails("--trace-routing", "/nowhere/t", args=["--trace-routing", "/nowhere/t"])
