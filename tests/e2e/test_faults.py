@@ -295,6 +295,30 @@ class Faults(unittest.TestCase):
         self.wait_health(d, "ok")
         self.all_right(d)
 
+    def test_hang_streamed(self):
+        """A stream that was kept alive before has begun: its error is an event, not a status."""
+        for keep_alive, status in (("100ms", 200), ("60s", 503)):
+            with self.subTest(keep_alive=keep_alive):
+                d = self.daemon("drives.timeout=1s", "limits.keep_alive=" + keep_alive)
+                self.fs.command("hang", "*.safetensors")
+                c = d.connection()
+                c.request("POST", "/v1/completions",
+                          json.dumps({"model": "model", "prompt": PROMPTS[0], "stream": True}),
+                          {"Content-Type": "application/json"})
+                r = c.getresponse()
+                try:
+                    body = r.read()
+                except http.client.IncompleteRead as e:
+                    body = e.partial
+                self.assertEqual(r.status, status, body)
+                self.assertIn(b'"drive_failed"', body)
+                self.assertEqual(b": keep-alive" in body, status == 200)
+                self.assertNotIn(b"[DONE]", body)
+                c.close()
+                self.fs.clear()
+                self.wait_health(d, "ok")
+                self.all_right(d)
+
     def test_hang_one_expert(self):
         self.one_expert("hang", self.daemon("drives.timeout=1s"))
 
