@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // pack_alloc: packing, opening, verifying, hashing while the n-th allocation fails, for every n: an
 // error with a sentence, nothing leaked, and the pack that is made at last is whole.
-#include "model/hashes.h"
+#include "model/hashes_journal.h"
 #include "tests/alloc_fail.h"
 #include "tests/unit/model/pack_fixture.h"
 
@@ -34,7 +34,9 @@ static int hash(void *user, struct fault *fault)
     const struct subject *s = user;
     static const uint8_t some[16] = {1};
     const char *path = fixture_path("list");
+    struct hashes_journal *journal = NULL;
     struct hashes *h = NULL;
+    uint32_t done = 0;
 
     int err = hashes_create(s->ck, &h, fault);
     if (err == 0) {
@@ -43,6 +45,9 @@ static int hash(void *user, struct fault *fault)
     }
     if (err == 0)
         err = hashes_load(h, path, fault);
+    if (err == 0)
+        err = hashes_journal_open(s->ck, h, path, &journal, &done, fault);
+    hashes_journal_close(&journal, false);
     hashes_destroy(&h);
     return err;
 }
