@@ -72,6 +72,22 @@ static void ready_tell(struct ctl *c)
     notify_send("READY=1\nSTATUS=Serving %s on %s", t->served.name, t->device_name);
 }
 
+static bool fronts_any_failed(const struct topology *t)
+{
+    for (uint32_t i = 0; i < FRONT_COUNT; i++)
+        if (atomic_load_explicit(&t->fronts[i].failed, memory_order_acquire))
+            return true;
+    return false;
+}
+
+static bool fronts_all_drained(const struct topology *t)
+{
+    for (uint32_t i = 0; i < FRONT_COUNT; i++)
+        if (t->fronts[i].used && !atomic_load_explicit(&t->fronts[i].drained, memory_order_acquire))
+            return false;
+    return true;
+}
+
 // model_watch looks at what step has come to.
 static enum verdict model_watch(struct ctl *c)
 {
@@ -81,12 +97,11 @@ static enum verdict model_watch(struct ctl *c)
         log_error("%s", t->fault.text);
         return STOP_FAILED;
     }
-    if (atomic_load_explicit(&t->tok_failed, memory_order_acquire) ||
-        atomic_load_explicit(&t->sock_failed, memory_order_acquire))
+    if (atomic_load_explicit(&t->tok_failed, memory_order_acquire) || fronts_any_failed(t))
         return STOP_FAILED; // they said why
     if (state == MODEL_READY && !c->ready)
         ready_tell(c);
-    if (c->draining && atomic_load_explicit(&t->drained, memory_order_acquire))
+    if (c->draining && fronts_all_drained(t))
         return STOP_OK;
     return GO_ON;
 }
@@ -156,7 +171,7 @@ static enum verdict terminate(struct ctl *c, const char *name)
     log_info("%s: finishing what runs, taking no new requests; once more stops at once", name);
     c->draining = true;
     atomic_store_explicit(&t->draining, true, memory_order_release);
-    wake_signal(t->wake_sock);
+    topology_fronts_wake(t);
     return GO_ON;
 }
 
@@ -168,8 +183,9 @@ static enum verdict signals_take(struct ctl *c)
         if (info.ssi_signo == SIGHUP) {
             reload(c);
         } else if (info.ssi_signo == SIGUSR1) {
-            atomic_store_explicit(&c->t->summary, true, memory_order_release);
-            wake_signal(c->t->wake_sock);
+            for (uint32_t i = 0; i < FRONT_COUNT; i++)
+                atomic_store_explicit(&c->t->fronts[i].summary, true, memory_order_release);
+            topology_fronts_wake(c->t);
         } else {
             verdict = terminate(c, info.ssi_signo == SIGTERM ? "SIGTERM" : "SIGINT");
         }
@@ -256,7 +272,7 @@ static int threads_start(struct topology *t, pthread_t threads[THREADS], uint32_
 static void threads_stop(struct topology *t, const pthread_t threads[THREADS], uint32_t n)
 {
     atomic_store_explicit(&t->stopping, true, memory_order_release);
-    wake_signal(t->wake_sock);
+    topology_fronts_wake(t);
     wake_signal(t->wake_tok);
     wake_signal(t->wake_step);
     for (uint32_t i = 0; i < n; i++)

@@ -4,7 +4,7 @@
 #include "api/answer.h"
 #include "base/clock.h"
 #include "base/log.h"
-#include "daemon/sock_state.h"
+#include "daemon/front.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -14,13 +14,14 @@
 #define TEXT_MAX      (64u << 20) // bytes of one part of a choice; a context is far below
 #define EVENTS_A_TURN 1024u       // then connections get their turn
 
-static void req_free(struct sock_state *s, uint32_t number)
+static void req_free(struct front *f, uint32_t number)
 {
-    struct req *req = &s->t->reqs[number];
+    struct req *req = &f->t->reqs[number];
     req_reset(req);
-    req->conn = SOCK_NONE;
+    req->conn = CONN_NONE;
     req_state_set(req, REQ_FREE);
-    s->free_reqs[s->free_reqs_n++] = number;
+    f->reqs_n--;
+    req_pool_give(&f->t->req_pool, number);
 }
 
 static struct response_usage usage_of(const struct req *req)
@@ -41,13 +42,13 @@ static double seconds(uint64_t from_us, uint64_t to_us)
 }
 
 // generation_log: one line a request, numbers only.
-static void generation_log(struct sock_state *s, const struct req *req, const char *how)
+static void generation_log(struct front *f, const struct req *req, const char *how)
 {
     uint64_t now_us = clock_us();
     if (req->first_us != 0)
-        histogram_observe(&s->t->metrics.first_token, req->first_us - req->complete_us);
-    histogram_observe(&s->t->metrics.request, now_us - req->complete_us);
-    if (live_get(&s->t->live, log_requests) == CONF_REQUESTS_OFF)
+        histogram_observe(&f->t->metrics.first_token, req->first_us - req->complete_us);
+    histogram_observe(&f->t->metrics.request, now_us - req->complete_us);
+    if (live_get(&f->t->live, log_requests) == CONF_REQUESTS_OFF)
         return;
     struct response_usage usage = usage_of(req);
     log_info("%s %s: %s; prompt %llu, generated %llu tokens, choices %u; first token %.3f s, all "
@@ -59,34 +60,34 @@ static void generation_log(struct sock_state *s, const struct req *req, const ch
 }
 
 // client_leave cuts the request off from its connection; its place is freed when step lets go.
-static void client_leave(struct sock_state *s, struct req *req)
+static void client_leave(struct front *f, struct req *req)
 {
-    req->conn = SOCK_NONE;
+    req->conn = CONN_NONE;
     atomic_store_explicit(&req->cancelled, true, memory_order_relaxed);
-    wake_signal(s->t->wake_step);
+    wake_signal(f->t->wake_step);
 }
 
-void generation_drop(struct sock_state *s, uint32_t number)
+void generation_drop(struct front *f, uint32_t number)
 {
-    struct req *req = &s->t->reqs[number];
-    assert(req->conn != SOCK_NONE);
+    struct req *req = &f->t->reqs[number];
+    assert(req->conn != CONN_NONE);
     if (req->outputs) {
-        metrics_add(&s->t->metrics, METRIC_ID_REQUEST_CANCELLED, 1);
-        generation_log(s, req, "the client went away");
+        metrics_add(&f->t->metrics, METRIC_ID_REQUEST_CANCELLED, 1);
+        generation_log(f, req, "the client went away");
     }
-    client_leave(s, req);
+    client_leave(f, req);
 }
 
-// answer_finish: everything is in s->out or sent; the connection goes on without the request.
-static void answer_finish(struct sock_state *s, struct req *req, const char *how)
+// answer_finish: everything is in f->out or sent; the connection goes on without the request.
+static void answer_finish(struct front *f, struct req *req, const char *how)
 {
     uint32_t conn = req->conn;
     bool keep_alive = req->form.keep_alive;
-    generation_log(s, req, how);
-    client_leave(s, req);
-    s->conns[conn].req = REQ_NONE;
-    conn_send(s, conn);
-    conn_answered(s, conn, keep_alive);
+    generation_log(f, req, how);
+    client_leave(f, req);
+    f->places[conn].req = REQ_NONE;
+    conn_send(f, conn);
+    conn_answered(f, conn, keep_alive);
 }
 
 // stream_begin sends the head of a stream and, for chats, who speaks.
@@ -104,29 +105,29 @@ static void stream_begin(struct req *req, struct buf *out)
 }
 
 // answer_fail tells the client that its request failed, in a stream or instead of an answer.
-static void answer_fail(struct sock_state *s, struct req *req, const struct api_error *error)
+static void answer_fail(struct front *f, struct req *req, const struct api_error *error)
 {
     if (req->streaming) {
-        size_t mark = answer_chunk_open(&s->out, &req->form);
-        response_chunk_error(&s->out, error);
-        answer_chunk_close(&s->out, &req->form, mark);
+        size_t mark = answer_chunk_open(&f->out, &req->form);
+        response_chunk_error(&f->out, error);
+        answer_chunk_close(&f->out, &req->form, mark);
         req->form.keep_alive = false; // no end of the stream: it is seen as broken off
     } else {
-        answer_error(&s->out, &req->form, error, clock_unix_s(), NULL);
+        answer_error(&f->out, &req->form, error, clock_unix_s(), NULL);
     }
-    metrics_add(&s->t->metrics,
+    metrics_add(&f->t->metrics,
                 error->status < 500 ? METRIC_ID_RESPONSE_4XX : METRIC_ID_RESPONSE_5XX, 1);
     if (req->outputs && error->status >= 500)
-        metrics_add(&s->t->metrics, METRIC_ID_REQUEST_FAILED, 1);
+        metrics_add(&f->t->metrics, METRIC_ID_REQUEST_FAILED, 1);
     if (!req->outputs) {
         uint32_t conn = req->conn;
-        req->conn = SOCK_NONE;
-        s->conns[conn].req = REQ_NONE;
-        conn_send(s, conn);
-        conn_answered(s, conn, req->form.keep_alive);
+        req->conn = CONN_NONE;
+        f->places[conn].req = REQ_NONE;
+        conn_send(f, conn);
+        conn_answered(f, conn, req->form.keep_alive);
         return;
     }
-    answer_finish(s, req, error->message);
+    answer_finish(f, req, error->message);
 }
 
 static void stream_end(struct req *req, struct buf *out)
@@ -143,40 +144,40 @@ static void stream_end(struct req *req, struct buf *out)
     answer_end(out, &req->form);
 }
 
-static void whole_answer(struct sock_state *s, struct req *req, struct buf *body)
+static void whole_answer(struct front *f, struct req *req, struct buf *body)
 {
     struct response_usage usage = usage_of(req);
     response_whole(body, &req->response, req->outputs, req->choices_n, &usage);
     struct answer answer = {
         .status = 200, .content_type = ANSWER_JSON, .date_unix_s = clock_unix_s()};
     if (buf_error(body) == 0)
-        answer_whole(&s->out, &req->form, &answer, body->data, body->n);
+        answer_whole(&f->out, &req->form, &answer, body->data, body->n);
 }
 
 // answer_complete: every choice has ended.
-static void answer_complete(struct sock_state *s, struct req *req)
+static void answer_complete(struct front *f, struct req *req)
 {
     bool length = false;
     for (uint32_t i = 0; i < req->choices_n; i++)
         length |= req->outputs[i].finish == SAMPLING_FINISH_LENGTH;
     if (req->sampling->stream) {
-        stream_end(req, &s->out);
+        stream_end(req, &f->out);
     } else {
         struct buf body;
-        buf_init(&body, s->out.max);
-        whole_answer(s, req, &body);
+        buf_init(&body, f->out.max);
+        whole_answer(f, req, &body);
         int err = buf_error(&body);
         buf_free(&body);
         if (err != 0) {
             struct api_error error;
             api_error_memory(&error);
-            answer_fail(s, req, &error);
+            answer_fail(f, req, &error);
             return;
         }
     }
-    metrics_add(&s->t->metrics, METRIC_ID_RESPONSE_2XX, 1);
-    metrics_add(&s->t->metrics, length ? METRIC_ID_REQUEST_LENGTH : METRIC_ID_REQUEST_FINISHED, 1);
-    answer_finish(s, req, length ? "length" : "stop");
+    metrics_add(&f->t->metrics, METRIC_ID_RESPONSE_2XX, 1);
+    metrics_add(&f->t->metrics, length ? METRIC_ID_REQUEST_LENGTH : METRIC_ID_REQUEST_FINISHED, 1);
+    answer_finish(f, req, length ? "length" : "stop");
 }
 
 // token_kind says how a token is shown.
@@ -226,7 +227,7 @@ static int choice_echo(const struct served *served, struct req *req, uint32_t ch
 }
 
 // choice_start makes the output of a choice when its first event comes.
-static int choice_start(struct sock_state *s, struct req *req, uint32_t choice)
+static int choice_start(struct front *f, struct req *req, uint32_t choice)
 {
     if (req->started[choice])
         return 0;
@@ -244,44 +245,44 @@ static int choice_start(struct sock_state *s, struct req *req, uint32_t choice)
     if (err != 0)
         return err;
     req->started[choice] = true;
-    return choice_echo(&s->t->served, req, choice);
+    return choice_echo(&f->t->served, req, choice);
 }
 
 // choice_end: no more text of this choice.
-static void choice_end(struct sock_state *s, struct req *req, uint32_t choice)
+static void choice_end(struct front *f, struct req *req, uint32_t choice)
 {
     req->ended[choice] = true;
     req->ended_n++;
     if (req->sampling->stream) {
-        size_t mark = answer_chunk_open(&s->out, &req->form);
-        response_chunk_finish(&s->out, &req->response, choice, &req->outputs[choice]);
-        answer_chunk_close(&s->out, &req->form, mark);
+        size_t mark = answer_chunk_open(&f->out, &req->form);
+        response_chunk_finish(&f->out, &req->response, choice, &req->outputs[choice]);
+        answer_chunk_close(&f->out, &req->form, mark);
     }
 }
 
 // event_apply feeds one event to its choice.  Returns 0 or -errno if the answer cannot go on.
-static int event_apply(struct sock_state *s, struct req *req, const struct step_event *event)
+static int event_apply(struct front *f, struct req *req, const struct step_event *event)
 {
     struct output_top top[SAMPLER_LOGPROB_MAX];
     struct output *o = &req->outputs[event->choice];
     struct output_token token;
-    int err = choice_start(s, req, event->choice);
+    int err = choice_start(f, req, event->choice);
     if (err != 0)
         return err;
     switch ((enum step_event_kind)event->kind) {
     case STEP_EVENT_ECHO:
-        token = token_of(&s->t->served, req, event, top);
+        token = token_of(&f->t->served, req, event, top);
         return output_echo(o, &token);
     case STEP_EVENT_TOKEN:
         if (req->first_us == 0)
             req->first_us = clock_us();
-        token = token_of(&s->t->served, req, event, top);
+        token = token_of(&f->t->served, req, event, top);
         err = output_push(o, &token);
         if (err != 1)
             return err;
         // A stop string: step need not go on with it.
         atomic_store_explicit(&req->choice_cancelled[event->choice], true, memory_order_relaxed);
-        choice_end(s, req, event->choice);
+        choice_end(f, req, event->choice);
         return 0;
     case STEP_EVENT_STOP:
     case STEP_EVENT_LENGTH:
@@ -289,124 +290,124 @@ static int event_apply(struct sock_state *s, struct req *req, const struct step_
                                                               : SAMPLING_FINISH_LENGTH);
         if (err != 0)
             return err;
-        choice_end(s, req, event->choice);
+        choice_end(f, req, event->choice);
         return 0;
     default:         // CANCELLED without our asking cannot be; FAILED
         return -EIO; // see event_fail
     }
 }
 
-// stream_flush sends what stands in s->out and what a choice has ready, and drops a client that
+// stream_flush sends what stands in f->out and what a choice has ready, and drops a client that
 // does not read.
-static void stream_flush(struct sock_state *s, struct req *req, uint32_t choice)
+static void stream_flush(struct front *f, struct req *req, uint32_t choice)
 {
     uint32_t conn = req->conn;
     if (!req->ended[choice] && output_ready(&req->outputs[choice])) {
-        size_t mark = answer_chunk_open(&s->out, &req->form);
-        response_chunk_delta(&s->out, &req->response, choice, &req->outputs[choice]);
-        answer_chunk_close(&s->out, &req->form, mark);
+        size_t mark = answer_chunk_open(&f->out, &req->form);
+        response_chunk_delta(&f->out, &req->response, choice, &req->outputs[choice]);
+        answer_chunk_close(&f->out, &req->form, mark);
     }
-    if (s->out.n == 0)
+    if (f->out.n == 0)
         return;
-    conn_send(s, conn);
-    conn_deadline(s, conn);
-    if (sock_unsent(s->sock, conn) > live_get(&s->t->live, unsent_bytes_max)) {
+    conn_send(f, conn);
+    conn_deadline(f, conn);
+    if (conns_unsent(f->conns, conn) > live_get(&f->t->live, unsent_bytes_max)) {
         log_info("%s: the client does not read its stream", req->id);
-        sock_abort(s->sock, conn); // on_closed drops the request
+        conns_abort(f->conns, conn); // on_closed drops the request
     }
 }
 
-static void event_fail(struct sock_state *s, struct req *req, int err)
+static void event_fail(struct front *f, struct req *req, int err)
 {
     struct api_error error;
-    buf_clear(&s->out); // half a chunk
+    buf_clear(&f->out); // half a chunk
     if (err == -EIO && req->failure[0])
         api_error_set(&error, API_ERROR_DRIVE, NULL, "%s", req->failure);
     else if (err == -EIO)
         api_error_set(&error, API_ERROR_INTERNAL, NULL, "the model could not compute this answer");
     else
         api_error_memory(&error);
-    answer_fail(s, req, &error);
+    answer_fail(f, req, &error);
 }
 
-static void event_handle(struct sock_state *s, const struct step_event *event)
+static void event_handle(struct front *f, const struct step_event *event)
 {
-    struct req *req = &s->t->reqs[event->req];
-    if (req->conn != SOCK_NONE && !req->ended[event->choice]) {
+    struct req *req = &f->t->reqs[event->req];
+    if (req->conn != CONN_NONE && !req->ended[event->choice]) {
         // What fails before anything was said fails with a status.
         if (req->sampling->stream && !req->streaming && event->kind != STEP_EVENT_FAILED)
-            stream_begin(req, &s->out);
-        int err = event_apply(s, req, event);
+            stream_begin(req, &f->out);
+        int err = event_apply(f, req, event);
         if (err != 0)
-            event_fail(s, req, err);
+            event_fail(f, req, err);
         else if (req->ended_n == req->choices_n)
-            answer_complete(s, req);
+            answer_complete(f, req);
         else if (req->sampling->stream)
-            stream_flush(s, req, event->choice);
+            stream_flush(f, req, event->choice);
     }
     if (event->last) {
         req_state_set(req, REQ_ANSWER);
-        if (req->conn != SOCK_NONE) { // the connection was closed in this turn
-            s->conns[req->conn].req = REQ_NONE;
-            req->conn = SOCK_NONE;
+        if (req->conn != CONN_NONE) { // the connection was closed in this turn
+            f->places[req->conn].req = REQ_NONE;
+            req->conn = CONN_NONE;
         }
-        req_free(s, event->req);
+        req_free(f, event->req);
     }
 }
 
-uint32_t generation_events(struct sock_state *s)
+uint32_t generation_events(struct front *f)
 {
     struct step_event event;
     uint32_t n = 0;
-    while (n < EVENTS_A_TURN && ring_pop(s->t->step_sock, &event)) {
-        event_handle(s, &event);
+    while (n < EVENTS_A_TURN && ring_pop(f->lines->events, &event)) {
+        event_handle(f, &event);
         n++;
     }
     return n;
 }
 
 // reply_send answers a request that needed no steps.
-static void reply_send(struct sock_state *s, struct req *req)
+static void reply_send(struct front *f, struct req *req)
 {
     if (req->error.status != 0) {
-        answer_fail(s, req, &req->error);
+        answer_fail(f, req, &req->error);
         return;
     }
     uint32_t conn = req->conn;
     struct answer answer = {
         .status = 200, .content_type = ANSWER_JSON, .date_unix_s = clock_unix_s()};
-    answer_whole(&s->out, &req->form, &answer, req->body.data, req->body.n);
-    metrics_add(&s->t->metrics, METRIC_ID_RESPONSE_2XX, 1);
-    req->conn = SOCK_NONE;
-    s->conns[conn].req = REQ_NONE;
-    conn_send(s, conn);
-    conn_answered(s, conn, req->form.keep_alive);
+    answer_whole(&f->out, &req->form, &answer, req->body.data, req->body.n);
+    metrics_add(&f->t->metrics, METRIC_ID_RESPONSE_2XX, 1);
+    req->conn = CONN_NONE;
+    f->places[conn].req = REQ_NONE;
+    conn_send(f, conn);
+    conn_answered(f, conn, req->form.keep_alive);
 }
 
-uint32_t generation_replies(struct sock_state *s)
+uint32_t generation_replies(struct front *f)
 {
     uint32_t number, n = 0;
-    while (ring_pop(s->t->tok_sock, &number)) {
-        struct req *req = &s->t->reqs[number];
-        if (req->conn != SOCK_NONE)
-            reply_send(s, req);
-        req_free(s, number);
+    while (ring_pop(f->lines->replies, &number)) {
+        struct req *req = &f->t->reqs[number];
+        if (req->conn != CONN_NONE)
+            reply_send(f, req);
+        req_free(f, number);
         n++;
     }
     return n;
 }
 
-void generation_keep_alive(struct sock_state *s, uint32_t conn)
+void generation_keep_alive(struct front *f, uint32_t conn)
 {
-    struct req *req = &s->t->reqs[s->conns[conn].req];
+    struct req *req = &f->t->reqs[f->places[conn].req];
     // Until tok has accepted the prompt, the answer may still be an error with a status.
     if (!req->outputs || !req->sampling->stream ||
         !atomic_load_explicit(&req->accepted, memory_order_acquire))
         return;
     if (!req->streaming)
-        stream_begin(req, &s->out);
-    size_t mark = answer_chunk_open(&s->out, &req->form);
-    response_keep_alive(&s->out);
-    answer_chunk_close(&s->out, &req->form, mark);
-    conn_send(s, conn);
+        stream_begin(req, &f->out);
+    size_t mark = answer_chunk_open(&f->out, &req->form);
+    response_keep_alive(&f->out);
+    answer_chunk_close(&f->out, &req->form, mark);
+    conn_send(f, conn);
 }

@@ -17,7 +17,7 @@
 #include <stdint.h>
 
 enum req_state {
-    REQ_FREE,    // in the pool; owner sock
+    REQ_FREE,    // in the pool; owner: the pool
     REQ_PARSING, // sock fills in what the client asked for
     REQ_TOKENS,  // tok makes token ids, or the whole answer of /tokenize and the like
     REQ_STEPS,   // step computes; sock turns its events into bytes
@@ -68,8 +68,10 @@ struct req {
     atomic_bool cancelled;                              // all choices; written by sock
     atomic_bool choice_cancelled[SAMPLING_CHOICES_MAX]; // one ended by a stop string; by sock
 
-    // Sock's alone, in every state.
-    uint32_t conn; // SOCK_NONE once the client is gone
+    uint8_t front; // enum front_id: whose request it is; written in REQ_PARSING
+
+    // That front's alone, in every state.
+    uint32_t conn; // CONN_NONE once the client is gone
     struct http_form form;
     struct output *outputs; // [choices_n], NULL unless it is a generation
     struct response response;

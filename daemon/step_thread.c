@@ -75,10 +75,11 @@ struct step {
 
 static void event_push(struct step *st, const struct step_event *event)
 {
-    while (!ring_push(st->t->step_sock, event)) {
+    const struct front_lines *front = &st->t->fronts[st->t->reqs[event->req].front];
+    while (!ring_push(front->events, event)) {
         if (atomic_load_explicit(&st->t->stopping, memory_order_relaxed))
             return;
-        wake_signal(st->t->wake_sock);
+        wake_signal(front->wake);
         usleep(EVENTS_FULL_WAIT_US);
     }
 }
@@ -526,7 +527,7 @@ static void device_failed(struct step *st, const struct fault *fault)
     if (atomic_load_explicit(&st->t->model_state, memory_order_relaxed) != MODEL_FAILED)
         st->t->fault = *fault;
     atomic_store_explicit(&st->t->model_state, MODEL_FAILED, memory_order_release);
-    wake_signal(st->t->wake_sock);
+    topology_fronts_wake(st->t);
     wake_signal(st->t->wake_ctl);
 }
 
@@ -565,7 +566,7 @@ static uint32_t compute(struct step *st)
     tokens = metrics_get(&st->t->metrics, METRIC_ID_GENERATED_TOKEN) - tokens;
     gate_tell(st, decodes, running, tokens, step_us);
     counters_publish(st, step_us);
-    wake_signal(st->t->wake_sock);
+    topology_fronts_wake(st->t);
     return n;
 }
 
@@ -580,7 +581,7 @@ static void loop_once(struct step *st)
     atomic_fetch_add_explicit(&st->t->step_beat, 1, memory_order_relaxed);
     if (work > 0)
         return;
-    wake_signal(st->t->wake_sock);
+    topology_fronts_wake(st->t);
     streaming_publish(&st->streaming);
     if (st->t->trace)
         routing_file_flush(st->t->trace);
@@ -731,7 +732,7 @@ void *step_thread(void *arg)
     metrics_set(&t->metrics, METRIC_ID_MODEL_READY, 1);
     atomic_store_explicit(&t->model_state, MODEL_READY, memory_order_release);
     wake_signal(t->wake_ctl);
-    wake_signal(t->wake_sock);
+    topology_fronts_wake(t);
     while (!atomic_load_explicit(&t->stopping, memory_order_acquire))
         loop_once(&st);
     step_fini(&st);

@@ -10,6 +10,23 @@
 #define PROMPT_TOKENS_MIN 65536u
 #define EVENTS_MIN        4096u
 
+const char *const front_name[FRONT_COUNT] = {[FRONT_SOCK] = "sock", [FRONT_NET] = "net"};
+
+void topology_fronts_wake(struct topology *t)
+{
+    for (uint32_t i = 0; i < FRONT_COUNT; i++)
+        if (t->fronts[i].used)
+            wake_signal(t->fronts[i].wake);
+}
+
+uint32_t topology_connections_n(const struct topology *t)
+{
+    uint32_t n = 0;
+    for (uint32_t i = 0; i < FRONT_COUNT; i++)
+        n += atomic_load_explicit(&t->fronts[i].connections_n, memory_order_relaxed);
+    return n;
+}
+
 static uint32_t power_of_two(uint32_t n)
 {
     uint32_t p = 2;
@@ -33,24 +50,34 @@ struct ring_row {
     uint32_t entries, entry_bytes;
 };
 
-#define RINGS 4u
-static void ring_rows(struct topology *t, struct ring_row rows[RINGS])
+#define RINGS (1 + 3 * FRONT_COUNT)
+static uint32_t ring_rows(struct topology *t, struct ring_row rows[RINGS])
 {
-    uint32_t reqs = power_of_two(t->reqs_n);
+    static const char *const names[FRONT_COUNT][3] = {
+        [FRONT_SOCK] = {"sock to tok", "tok to sock", "step to sock"},
+        [FRONT_NET] = {"net to tok", "tok to net", "step to net"},
+    };
+    uint32_t reqs = power_of_two(t->reqs_n), n = 0;
     uint32_t events = power_of_two(64 * t->conf.limits_batch_rows_max);
     if (events < EVENTS_MIN)
         events = EVENTS_MIN;
-    rows[0] = (struct ring_row){"sock to tok", &t->sock_tok, reqs, sizeof(uint32_t)};
-    rows[1] = (struct ring_row){"tok to sock", &t->tok_sock, reqs, sizeof(uint32_t)};
-    rows[2] = (struct ring_row){"tok to step", &t->tok_step, reqs, sizeof(uint32_t)};
-    rows[3] = (struct ring_row){"step to sock", &t->step_sock, events, sizeof(struct step_event)};
+    rows[n++] = (struct ring_row){"tok to step", &t->tok_step, reqs, sizeof(uint32_t)};
+    for (uint32_t i = 0; i < FRONT_COUNT; i++) {
+        struct front_lines *l = &t->fronts[i];
+        if (!l->used)
+            continue;
+        rows[n++] = (struct ring_row){names[i][0], &l->requests, reqs, sizeof(uint32_t)};
+        rows[n++] = (struct ring_row){names[i][1], &l->replies, reqs, sizeof(uint32_t)};
+        rows[n++] = (struct ring_row){names[i][2], &l->events, events, sizeof(struct step_event)};
+    }
+    return n;
 }
 
 static int rings_create(struct topology *t)
 {
     struct ring_row rows[RINGS];
-    ring_rows(t, rows);
-    for (uint32_t i = 0; i < RINGS; i++) {
+    uint32_t n = ring_rows(t, rows);
+    for (uint32_t i = 0; i < n; i++) {
         int err = ring_create(rows[i].entries, rows[i].entry_bytes, rows[i].ring);
         if (err != 0)
             return err;
@@ -60,7 +87,8 @@ static int rings_create(struct topology *t)
 
 static int wakes_open(struct topology *t)
 {
-    int *wakes[] = {&t->wake_ctl, &t->wake_sock, &t->wake_tok, &t->wake_step};
+    int *wakes[] = {&t->wake_ctl, &t->wake_tok, &t->wake_step, &t->fronts[FRONT_SOCK].wake,
+                    &t->fronts[FRONT_NET].wake};
     for (uint32_t i = 0; i < sizeof(wakes) / sizeof(wakes[0]); i++) {
         *wakes[i] = wake_open();
         if (*wakes[i] < 0)
@@ -75,7 +103,10 @@ int topology_create(const struct conf *conf, struct topology **ret, struct fault
     if (!t)
         return fault_set(fault, ENOMEM, "out of memory");
     t->conf = *conf;
-    t->wake_ctl = t->wake_sock = t->wake_tok = t->wake_step = -1;
+    t->wake_ctl = t->wake_tok = t->wake_step = -1;
+    for (uint32_t i = 0; i < FRONT_COUNT; i++)
+        t->fronts[i].wake = -1;
+    t->fronts[FRONT_SOCK].used = true;
     for (uint32_t i = 0; i < SOCK_LISTENERS_MAX; i++)
         t->listeners[i].fd = -1;
     t->reqs_n = conf->limits_requests_max;
@@ -90,9 +121,11 @@ int topology_create(const struct conf *conf, struct topology **ret, struct fault
         goto fail;
     for (uint32_t i = 0; i < t->reqs_n; i++) {
         t->reqs[i].ids = t->req_ids + (size_t)i * t->prompt_tokens_max;
-        t->reqs[i].conn = SOCK_NONE;
+        t->reqs[i].conn = CONN_NONE;
     }
-    err = rings_create(t);
+    err = req_pool_init(&t->req_pool, t->reqs_n);
+    if (err == 0)
+        err = rings_create(t);
     if (err != 0)
         goto fail;
     err = wakes_open(t);
@@ -120,14 +153,18 @@ void topology_destroy(struct topology **topology)
         listener_close(&t->listeners[i]);
     routing_file_close(&t->trace);
     served_close(&t->served);
-    ring_destroy(&t->sock_tok);
-    ring_destroy(&t->tok_sock);
     ring_destroy(&t->tok_step);
-    ring_destroy(&t->step_sock);
-    int wakes[] = {t->wake_ctl, t->wake_sock, t->wake_tok, t->wake_step};
+    for (uint32_t i = 0; i < FRONT_COUNT; i++) {
+        ring_destroy(&t->fronts[i].requests);
+        ring_destroy(&t->fronts[i].replies);
+        ring_destroy(&t->fronts[i].events);
+    }
+    int wakes[] = {t->wake_ctl, t->wake_tok, t->wake_step, t->fronts[FRONT_SOCK].wake,
+                   t->fronts[FRONT_NET].wake};
     for (uint32_t i = 0; i < sizeof(wakes) / sizeof(wakes[0]); i++)
         if (wakes[i] >= 0)
             close(wakes[i]);
+    req_pool_fini(&t->req_pool);
     free(t->req_ids);
     free(t->reqs);
     free(t);
@@ -137,15 +174,15 @@ void topology_destroy(struct topology **topology)
 int topology_plan_text(struct topology *t, char *buf, size_t buf_bytes)
 {
     struct ring_row rows[RINGS];
-    ring_rows(t, rows);
+    uint32_t rings_n = ring_rows(t, rows);
     int used = snprintf(buf, buf_bytes,
                         "requests: %u x %zu B, host\nprompt tokens: %u x %zu B, host (as used)\n"
                         "connections: %u x %zu B and %llu B of output, host\n",
                         t->reqs_n, sizeof(struct req), t->reqs_n,
                         t->prompt_tokens_max * sizeof(uint32_t), t->conf.limits_connections_max,
-                        (size_t)SOCK_INPUT_BYTES + sizeof(struct http_reader),
+                        (size_t)CONNS_INPUT_BYTES + sizeof(struct http_reader),
                         (unsigned long long)t->conf.limits_unsent_bytes_max);
-    for (uint32_t i = 0; i < RINGS; i++) {
+    for (uint32_t i = 0; i < rings_n; i++) {
         size_t at = used < 0 || (size_t)used > buf_bytes ? buf_bytes : (size_t)used;
         used += snprintf(buf + at, buf_bytes - at, "ring %s: %u x %u B, host\n", rows[i].name,
                          rows[i].entries, rows[i].entry_bytes);

@@ -4,15 +4,19 @@
 //
 //   thread  sole writer of                                                  waits by
 //   ctl     conf, live options, signals, readiness, watchdog (main)         poll
-//   sock    connections, HTTP parsers, requests while parsed, answers       epoll
+//   sock    connections of Unix socket and loopback, HTTP parsers, requests while epoll
+//           parsed, answers: a front
+//   net     the same for the port, with its NIC, lwIP and TLS: a front      NIC, eventfd
 //   tok     encoder scratch; requests while tokens are made                 eventfd
 //   step    engine, KV, scheduler, sampler, stream                          eventfd
 //
 //   ring        from  to    entry              depth
-//   sock_tok    sock  tok   request number     requests_max
-//   tok_sock    tok   sock  request number     requests_max (no steps needed, or an error)
+//   requests    front tok   request number     requests_max
+//   replies     tok   front request number     requests_max (no steps needed, or an error)
 //   tok_step    tok   step  request number     requests_max
-//   step_sock   step  sock  struct step_event  64 steps of rows, at least 4096
+//   events      step  front struct step_event  64 steps of rows, at least 4096
+//
+// Each front has rings of its own (struct front_lines); the places for requests are shared.
 //
 // Everything here is made before the threads start and outlives them.
 #pragma once
@@ -21,6 +25,7 @@
 #include "daemon/live.h"
 #include "daemon/metrics.h"
 #include "daemon/req.h"
+#include "daemon/req_pool.h"
 #include "daemon/routing_file.h"
 #include "daemon/served.h"
 #include "io/net/sock.h"
@@ -28,7 +33,23 @@
 
 #include <stdatomic.h>
 
-#define SOCK_NONE UINT32_MAX // no connection
+#define CONN_NONE UINT32_MAX // no connection
+
+enum front_id { FRONT_SOCK, FRONT_NET, FRONT_COUNT };
+extern const char *const front_name[FRONT_COUNT];
+
+// What one front shares with the others.
+struct front_lines {
+    bool used;                      // there is such a thread
+    struct ring *requests;          // front -> tok
+    struct ring *replies;           // tok -> front
+    struct ring *events;            // step -> front
+    int wake;                       // eventfd: something is in replies or events
+    atomic_bool summary;            // ctl -> front: SIGUSR1, log your part (and clear it)
+    atomic_bool failed;             // front -> ctl: it could not start; it said why
+    atomic_bool drained;            // front -> ctl: no request or unsent byte is left
+    _Atomic uint32_t connections_n; // front -> all: open connections
+};
 
 enum model_state { // of the engine; written by step
     MODEL_LOADING,
@@ -42,7 +63,8 @@ struct topology {
     struct served served;
     struct req *reqs; // [reqs_n]
     uint32_t reqs_n;
-    uint32_t *req_ids; // [reqs_n][prompt_tokens_max]
+    struct req_pool req_pool; // which of them are free
+    uint32_t *req_ids;        // [reqs_n][prompt_tokens_max]
     uint32_t prompt_tokens_max;
     char pipeline_cache[256];       // "": none
     uint64_t memory_max;            // bytes of device memory; 0: all
@@ -51,8 +73,9 @@ struct topology {
     struct listener listeners[SOCK_LISTENERS_MAX];
     uint32_t listeners_n;
 
-    struct ring *sock_tok, *tok_sock, *tok_step, *step_sock;
-    int wake_ctl, wake_sock, wake_tok, wake_step; // eventfds: base/wake.h
+    struct front_lines fronts[FRONT_COUNT];
+    struct ring *tok_step;
+    int wake_ctl, wake_tok, wake_step; // eventfds: base/wake.h
 
     struct live live;            // ctl writes
     struct metrics_page metrics; // see daemon/metrics.h
@@ -60,8 +83,7 @@ struct topology {
     // ctl -> all
     atomic_bool draining; // take no new requests
     atomic_bool stopping; // leave your loop
-    atomic_bool summary;  // SIGUSR1: sock logs its part (and clears it)
-    // step -> ctl, sock
+    // step -> ctl, fronts
     atomic_int model_state; // enum model_state; release, so that what follows is visible
     struct fault fault;     // why it is MODEL_FAILED
     char plan[8192];        // memory plan, for the log
@@ -72,10 +94,8 @@ struct topology {
     _Atomic uint64_t load_done, load_total; // bytes
     atomic_uint step_beat;                  // counts loops
     atomic_bool step_idle;                  // waits for requests, so no beat is due
-    // tok, sock -> ctl
-    atomic_bool tok_failed, sock_failed; // the thread could not start; it said why
-    // sock -> ctl
-    atomic_bool drained; // draining and no request or unsent byte is left
+    // tok -> ctl
+    atomic_bool tok_failed; // the thread could not start; it said why
 };
 
 // topology_create makes pools, rings and eventfds for the config.  served, listeners and what
@@ -86,6 +106,10 @@ void topology_destroy(struct topology **topology);
 // topology_plan_text writes the host memory that was taken, one line an item, as
 // engine_plan_text does for the device.
 int topology_plan_text(struct topology *t, char *buf, size_t buf_bytes);
+
+// topology_fronts_wake wakes every front thread.
+void topology_fronts_wake(struct topology *t);
+uint32_t topology_connections_n(const struct topology *t); // of all fronts
 
 // The threads' bodies; arg is the struct topology.
 void *sock_thread(void *arg);

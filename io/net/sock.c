@@ -5,6 +5,7 @@
 #include "base/wake.h"
 #include "io/net/peer.h"
 
+#include <arpa/inet.h>
 #include <assert.h>
 #include <errno.h>
 #include <netinet/in.h>
@@ -50,24 +51,24 @@ struct conn {
     uint64_t sent;        // bytes that the kernel took
     uint64_t deadline_us; // 0: none
     uint64_t peer_us;     // when to look whether a TCP peer is still there; 0: never
-    char *in;             // [SOCK_INPUT_BYTES]
+    char *in;             // [CONNS_INPUT_BYTES]
     size_t in_n;
     char *out; // [out_cap], bytes out_at..out_n are unsent
     size_t out_at, out_n, out_cap;
 };
 
 struct sock {
-    struct sock_params params;
+    struct conns conns;
+    struct conns_params params;
     int epoll;
-    struct conn *conns;    // [connections_max]
-    char *inputs;          // [connections_max][SOCK_INPUT_BYTES]
+    struct conn *places;   // [connections_max]
+    char *inputs;          // [connections_max][CONNS_INPUT_BYTES]
     uint32_t *free_places; // [connections_max], a stack
     uint32_t *resumed;     // [connections_max]
     uint32_t *dead;        // [connections_max]
     uint32_t free_n, resumed_n, dead_n;
     uint64_t deadline_next_us; // no deadline is nearer than this
     uint64_t accept_again_us;  // accepting failed: try again then; 0: accepting
-    bool accept_stopped;
     struct listener listeners[SOCK_LISTENERS_MAX];
     uint32_t listeners_n;
 };
@@ -78,12 +79,22 @@ static int epoll_set(struct sock *s, int op, int fd, uint32_t events, uint32_t d
     return epoll_ctl(s->epoll, op, fd, &event) == 0 ? 0 : -errno;
 }
 
+static void sock_abort(struct sock *s, uint32_t i)
+{
+    struct conn *c = &s->places[i];
+    assert(c->state != CONN_FREE);
+    if (c->state == CONN_DEAD)
+        return;
+    c->state = CONN_DEAD;
+    s->dead[s->dead_n++] = i;
+}
+
 // conn_watch asks epoll for what the state of the connection can use.
 static void conn_watch(struct sock *s, uint32_t i)
 {
-    struct conn *c = &s->conns[i];
+    struct conn *c = &s->places[i];
     uint32_t events = 0;
-    if (!c->eof && (c->state == CONN_LINGER || c->in_n < SOCK_INPUT_BYTES))
+    if (!c->eof && (c->state == CONN_LINGER || c->in_n < CONNS_INPUT_BYTES))
         events |= EPOLLIN;
     if (c->out_n > c->out_at)
         events |= EPOLLOUT;
@@ -95,16 +106,6 @@ static void conn_watch(struct sock *s, uint32_t i)
         sock_abort(s, i);
 }
 
-void sock_abort(struct sock *s, uint32_t i)
-{
-    struct conn *c = &s->conns[i];
-    assert(c->state != CONN_FREE);
-    if (c->state == CONN_DEAD)
-        return;
-    c->state = CONN_DEAD;
-    s->dead[s->dead_n++] = i;
-}
-
 static void deadline_set(struct sock *s, struct conn *c, uint64_t at_us)
 {
     c->deadline_us = at_us;
@@ -112,21 +113,23 @@ static void deadline_set(struct sock *s, struct conn *c, uint64_t at_us)
         s->deadline_next_us = at_us;
 }
 
-void sock_deadline(struct sock *s, uint32_t i, uint64_t at_us)
+static void op_deadline(struct conns *conns, uint32_t i, uint64_t at_us)
 {
-    if (s->conns[i].state == CONN_OPEN)
-        deadline_set(s, &s->conns[i], at_us);
+    struct sock *s = (struct sock *)conns;
+    if (s->places[i].state == CONN_OPEN)
+        deadline_set(s, &s->places[i], at_us);
 }
 
-void sock_evictable(struct sock *s, uint32_t i, bool yes)
+static void op_evictable(struct conns *conns, uint32_t i, bool yes)
 {
-    s->conns[i].evictable = yes;
+    struct sock *s = (struct sock *)conns;
+    s->places[i].evictable = yes;
 }
 
 // peer_check closes a TCP connection whose client left; on a Unix socket epoll tells.
 static void peer_check(struct sock *s, uint32_t i, uint64_t now_us)
 {
-    struct conn *c = &s->conns[i];
+    struct conn *c = &s->places[i];
     if (c->local || !c->eof || c->state == CONN_DEAD)
         return;
     if (peer_gone(c->fd)) {
@@ -141,7 +144,7 @@ static void peer_check(struct sock *s, uint32_t i, uint64_t now_us)
 // conn_linger: everything was sent, so shut our side and wait for the peer's.
 static void conn_linger(struct sock *s, uint32_t i)
 {
-    struct conn *c = &s->conns[i];
+    struct conn *c = &s->places[i];
     if (c->eof || shutdown(c->fd, SHUT_WR) != 0) {
         sock_abort(s, i);
         return;
@@ -205,9 +208,10 @@ static int out_keep(struct sock *s, struct conn *c, const char *bytes, size_t n)
     return 0;
 }
 
-int sock_send(struct sock *s, uint32_t i, const void *bytes, size_t n)
+static int op_send(struct conns *conns, uint32_t i, const void *bytes, size_t n)
 {
-    struct conn *c = &s->conns[i];
+    struct sock *s = (struct sock *)conns;
+    struct conn *c = &s->places[i];
     if (c->state != CONN_OPEN)
         return -EPIPE;
 
@@ -230,28 +234,32 @@ int sock_send(struct sock *s, uint32_t i, const void *bytes, size_t n)
     return err;
 }
 
-size_t sock_unsent(const struct sock *s, uint32_t i)
+static size_t op_unsent(const struct conns *conns, uint32_t i)
 {
-    return s->conns[i].out_n - s->conns[i].out_at;
+    const struct sock *s = (const struct sock *)conns;
+    return s->places[i].out_n - s->places[i].out_at;
 }
 
-uint64_t sock_sent(const struct sock *s, uint32_t i)
+static uint64_t op_sent(const struct conns *conns, uint32_t i)
 {
-    return s->conns[i].sent;
+    const struct sock *s = (const struct sock *)conns;
+    return s->places[i].sent;
 }
 
-void sock_resume(struct sock *s, uint32_t i)
+static void op_resume(struct conns *conns, uint32_t i)
 {
-    struct conn *c = &s->conns[i];
+    struct sock *s = (struct sock *)conns;
+    struct conn *c = &s->places[i];
     if (c->state != CONN_OPEN || c->resumed)
         return;
     c->resumed = true;
     s->resumed[s->resumed_n++] = i;
 }
 
-void sock_finish(struct sock *s, uint32_t i)
+static void op_finish(struct conns *conns, uint32_t i)
 {
-    struct conn *c = &s->conns[i];
+    struct sock *s = (struct sock *)conns;
+    struct conn *c = &s->places[i];
     if (c->state != CONN_OPEN)
         return;
     c->state = CONN_FLUSH;
@@ -262,22 +270,16 @@ void sock_finish(struct sock *s, uint32_t i)
         conn_linger(s, i);
 }
 
-void sock_accept_stop(struct sock *s)
+static uint32_t op_open_n(const struct conns *conns)
 {
-    for (uint32_t l = 0; l < s->listeners_n && !s->accept_stopped; l++)
-        epoll_set(s, EPOLL_CTL_DEL, s->listeners[l].fd, 0, 0);
-    s->accept_stopped = true;
-}
-
-uint32_t sock_connections_n(const struct sock *s)
-{
+    const struct sock *s = (const struct sock *)conns;
     return s->params.connections_max - s->free_n;
 }
 
 // conn_deliver hands what is there to the caller, then the news that no more comes.
 static void conn_deliver(struct sock *s, uint32_t i)
 {
-    struct conn *c = &s->conns[i];
+    struct conn *c = &s->places[i];
     if (c->in_n > 0) {
         size_t n = c->in_n;
         size_t used = s->params.ops.received(s->params.user, i, c->in, n);
@@ -300,10 +302,10 @@ static void conn_deliver(struct sock *s, uint32_t i)
 // conn_read takes one helping from the kernel; false if nothing was there.
 static void conn_read(struct sock *s, uint32_t i)
 {
-    struct conn *c = &s->conns[i];
+    struct conn *c = &s->places[i];
     if (c->state == CONN_LINGER)
         c->in_n = 0;
-    size_t space = SOCK_INPUT_BYTES - c->in_n;
+    size_t space = CONNS_INPUT_BYTES - c->in_n;
     if (space == 0 || c->eof)
         return;
     ssize_t got = recv(c->fd, c->in + c->in_n, space, MSG_DONTWAIT);
@@ -331,7 +333,7 @@ static void conn_read(struct sock *s, uint32_t i)
 
 static void conn_flush(struct sock *s, uint32_t i)
 {
-    struct conn *c = &s->conns[i];
+    struct conn *c = &s->places[i];
     ssize_t sent = out_write(c, c->out + c->out_at, c->out_n - c->out_at);
     if (sent < 0) {
         sock_abort(s, i);
@@ -354,7 +356,7 @@ static void conn_flush(struct sock *s, uint32_t i)
 
 static void conn_event(struct sock *s, uint32_t i, uint32_t events)
 {
-    struct conn *c = &s->conns[i];
+    struct conn *c = &s->places[i];
     if (c->state == CONN_FREE || c->state == CONN_DEAD)
         return;
     // Both directions are shut: nobody reads an answer any more.  What a peer sent before it left
@@ -374,9 +376,9 @@ static bool evict(struct sock *s)
 {
     uint32_t oldest = UINT32_MAX;
     for (uint32_t i = 0; i < s->params.connections_max; i++) {
-        const struct conn *c = &s->conns[i];
+        const struct conn *c = &s->places[i];
         bool may = (c->state == CONN_OPEN && c->evictable) || c->state == CONN_LINGER;
-        if (may && (oldest == UINT32_MAX || c->active_us < s->conns[oldest].active_us))
+        if (may && (oldest == UINT32_MAX || c->active_us < s->places[oldest].active_us))
             oldest = i;
     }
     if (oldest == UINT32_MAX)
@@ -389,7 +391,7 @@ static void sweep(struct sock *s)
 {
     while (s->dead_n > 0) {
         uint32_t i = s->dead[--s->dead_n];
-        struct conn *c = &s->conns[i];
+        struct conn *c = &s->places[i];
         close(c->fd); // epoll forgets it with the last fd
         free(c->out);
         for (uint32_t r = 0; r < s->resumed_n; r++)
@@ -400,6 +402,21 @@ static void sweep(struct sock *s)
         s->free_places[s->free_n++] = i;
         s->params.ops.closed(s->params.user, i);
     }
+}
+
+static void address_text(int fd, char ret[CONNS_ADDRESS_TEXT])
+{
+    union {
+        struct sockaddr any;
+        struct sockaddr_in v4;
+        struct sockaddr_in6 v6;
+    } peer;
+    socklen_t len = sizeof(peer);
+    if (getpeername(fd, &peer.any, &len) != 0)
+        return; // gone already
+    const void *address = peer.any.sa_family == AF_INET6 ? (const void *)&peer.v6.sin6_addr
+                                                         : (const void *)&peer.v4.sin_addr;
+    inet_ntop(peer.any.sa_family, address, ret, CONNS_ADDRESS_TEXT);
 }
 
 static void conn_open(struct sock *s, int fd, bool local)
@@ -424,19 +441,20 @@ static void conn_open(struct sock *s, int fd, bool local)
         int one = 1;
         setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one)); // tokens are small
     }
-    struct conn *c = &s->conns[i];
+    struct conn *c = &s->places[i];
     c->fd = fd;
     c->state = CONN_OPEN;
     c->events = EPOLLIN;
     c->local = local;
     c->active_us = clock_us();
-    s->params.ops.opened(s->params.user, i, local);
+    struct conns_peer peer = {.kind = local ? CONNS_UNIX : CONNS_LOOPBACK};
+    if (!local)
+        address_text(fd, peer.address);
+    s->params.ops.opened(s->params.user, i, &peer);
 }
 
 static void listeners_watch(struct sock *s, bool on)
 {
-    if (s->accept_stopped)
-        return;
     for (uint32_t l = 0; l < s->listeners_n; l++)
         epoll_set(s, EPOLL_CTL_MOD, s->listeners[l].fd, on ? EPOLLIN : 0, DATA_LISTENER + l);
 }
@@ -469,7 +487,7 @@ static void deadlines_check(struct sock *s, uint64_t now_us)
         return;
     s->deadline_next_us = NEVER;
     for (uint32_t i = 0; i < s->params.connections_max; i++) {
-        struct conn *c = &s->conns[i];
+        struct conn *c = &s->places[i];
         if (c->state == CONN_FREE || c->state == CONN_DEAD)
             continue;
         if (c->peer_us != 0 && c->peer_us <= now_us)
@@ -497,8 +515,8 @@ static void resumed_deliver(struct sock *s)
         uint32_t i = s->resumed[0];
         s->resumed_n--;
         memmove(s->resumed, s->resumed + 1, s->resumed_n * sizeof(*s->resumed));
-        s->conns[i].resumed = false;
-        if (s->conns[i].state == CONN_OPEN)
+        s->places[i].resumed = false;
+        if (s->places[i].state == CONN_OPEN)
             conn_deliver(s, i);
     }
 }
@@ -514,8 +532,9 @@ static int timeout_until(uint64_t now_us, uint64_t at_us, int timeout_ms)
     return ms > 3600000 ? 3600000 : (int)ms;
 }
 
-void sock_poll(struct sock *s, int timeout_ms)
+static void op_poll(struct conns *conns, int timeout_ms)
 {
+    struct sock *s = (struct sock *)conns;
     uint64_t now_us = clock_us();
     timeout_ms = timeout_until(now_us, s->deadline_next_us, timeout_ms);
     timeout_ms = timeout_until(now_us, s->accept_again_us, timeout_ms);
@@ -541,10 +560,28 @@ void sock_poll(struct sock *s, int timeout_ms)
     sweep(s);
     // Last, so that no event of this turn meets a place that changed hands.
     for (uint32_t l = 0; l < s->listeners_n; l++)
-        if (ready_listeners & 1u << l && !s->accept_stopped)
+        if (ready_listeners & 1u << l)
             accept_some(s, &s->listeners[l]);
     sweep(s);
 }
+
+static void op_abort(struct conns *conns, uint32_t i)
+{
+    sock_abort((struct sock *)conns, i);
+}
+
+static const struct conns_class sock_class = {
+    .poll = op_poll,
+    .send = op_send,
+    .unsent = op_unsent,
+    .sent = op_sent,
+    .resume = op_resume,
+    .deadline = op_deadline,
+    .evictable = op_evictable,
+    .finish = op_finish,
+    .abort = op_abort,
+    .open_n = op_open_n,
+};
 
 static int watch_all(struct sock *s, struct fault *fault)
 {
@@ -557,13 +594,14 @@ static int watch_all(struct sock *s, struct fault *fault)
     return err == 0 ? 0 : fault_set(fault, -err, "epoll: %s", strerror(-err));
 }
 
-int sock_create(const struct sock_params *params, const struct listener *listeners,
+int sock_create(const struct conns_params *params, const struct listener *listeners,
                 uint32_t listeners_n, struct sock **ret, struct fault *fault)
 {
     assert(listeners_n <= SOCK_LISTENERS_MAX);
     struct sock *s = calloc(1, sizeof(*s));
     if (!s)
         return fault_set(fault, ENOMEM, "connections: out of memory");
+    s->conns.class = &sock_class;
     s->params = *params;
     s->epoll = -1;
     s->deadline_next_us = NEVER;
@@ -572,17 +610,17 @@ int sock_create(const struct sock_params *params, const struct listener *listene
 
     int err;
     uint32_t max = params->connections_max;
-    s->conns = calloc(max, sizeof(*s->conns));
-    s->inputs = calloc(max, SOCK_INPUT_BYTES);
+    s->places = calloc(max, sizeof(*s->places));
+    s->inputs = calloc(max, CONNS_INPUT_BYTES);
     s->free_places = calloc(max, sizeof(*s->free_places));
     s->resumed = calloc(max, sizeof(*s->resumed));
     s->dead = calloc(max, sizeof(*s->dead));
-    if (!s->conns || !s->inputs || !s->free_places || !s->resumed || !s->dead) {
+    if (!s->places || !s->inputs || !s->free_places || !s->resumed || !s->dead) {
         err = fault_set(fault, ENOMEM, "%u connections: out of memory", max);
         goto fail;
     }
     for (uint32_t i = 0; i < max; i++) {
-        s->conns[i] = (struct conn){.fd = -1, .in = s->inputs + (size_t)i * SOCK_INPUT_BYTES};
+        s->places[i] = (struct conn){.fd = -1, .in = s->inputs + (size_t)i * CONNS_INPUT_BYTES};
         s->free_places[i] = max - 1 - i;
     }
     s->free_n = max;
@@ -597,19 +635,24 @@ fail:
     return err;
 }
 
+struct conns *sock_conns(struct sock *s)
+{
+    return &s->conns;
+}
+
 void sock_destroy(struct sock **sock)
 {
     struct sock *s = *sock;
     if (!s)
         return;
-    for (uint32_t i = 0; s->conns && i < s->params.connections_max; i++) {
-        if (s->conns[i].state != CONN_FREE)
-            close(s->conns[i].fd);
-        free(s->conns[i].out);
+    for (uint32_t i = 0; s->places && i < s->params.connections_max; i++) {
+        if (s->places[i].state != CONN_FREE)
+            close(s->places[i].fd);
+        free(s->places[i].out);
     }
     if (s->epoll >= 0)
         close(s->epoll);
-    free(s->conns);
+    free(s->places);
     free(s->inputs);
     free(s->free_places);
     free(s->resumed);

@@ -32,10 +32,10 @@ static struct seen {
 static struct sock *sock;
 static int wake;
 
-static void on_opened(void *user, uint32_t conn, bool local)
+static void on_opened(void *user, uint32_t conn, const struct conns_peer *peer)
 {
     CHECK(user == &seen && conn < CONNS);
-    seen.local = local;
+    seen.local = peer->kind == CONNS_UNIX;
     seen.opened++;
     seen.last = conn;
 }
@@ -47,7 +47,7 @@ static size_t on_received(void *user, uint32_t conn, const char *bytes, size_t n
     memcpy(seen.bytes + seen.bytes_n, bytes, used);
     seen.bytes_n += used;
     if (seen.echo)
-        CHECK(sock_send(sock, conn, bytes, used) == 0);
+        CHECK(conns_send(sock_conns(sock), conn, bytes, used) == 0);
     return used;
 }
 static void on_ended(void *user, uint32_t conn)
@@ -64,7 +64,7 @@ static void on_expired(void *user, uint32_t conn)
 {
     CHECK(user == &seen);
     seen.expired++;
-    sock_abort(sock, conn);
+    conns_abort(sock_conns(sock), conn);
 }
 static void on_closed(void *user, uint32_t conn)
 {
@@ -86,14 +86,14 @@ static int client(void)
     CHECK(connect(fd, (struct sockaddr *)&addr, sizeof(addr)) == 0);
     uint32_t before = seen.opened;
     for (int i = 0; i < 100 && seen.opened == before; i++)
-        sock_poll(sock, 10);
+        conns_poll(sock_conns(sock), 10);
     return fd;
 }
 
 static void polls(int n)
 {
     for (int i = 0; i < n; i++)
-        sock_poll(sock, 1);
+        conns_poll(sock_conns(sock), 1);
 }
 
 // reads everything that is there; returns bytes, *ret_eof when the peer has shut down
@@ -115,7 +115,7 @@ static size_t client_read(int fd, char *out, size_t max, bool *ret_eof)
 static void start_on(const struct listener *listener)
 {
     struct fault fault = {0};
-    struct sock_params params = {
+    struct conns_params params = {
         .connections_max = CONNS,
         .unsent_max = 1 << 20,
         .wake_fd = wake,
@@ -224,7 +224,7 @@ static void test_echo_and_close(void)
     struct listener listener = start();
     seen.echo = true;
     int a = client(), b = client();
-    CHECK(seen.opened == 2 && sock_connections_n(sock) == 2);
+    CHECK(seen.opened == 2 && conns_open_n(sock_conns(sock)) == 2);
     CHECK(write(a, "hello", 5) == 5);
     polls(5);
     char out[100];
@@ -237,9 +237,9 @@ static void test_echo_and_close(void)
     CHECK(shutdown(a, SHUT_WR) == 0);
     polls(5);
     CHECK(seen.ended == 1 && seen.bytes_n == 8 && seen.closed == 0);
-    CHECK(sock_send(sock, 0, "!", 1) == 0);
-    sock_finish(sock, 0);
-    CHECK(sock_send(sock, 0, "late", 4) == -EPIPE);
+    CHECK(conns_send(sock_conns(sock), 0, "!", 1) == 0);
+    conns_finish(sock_conns(sock), 0);
+    CHECK(conns_send(sock_conns(sock), 0, "late", 4) == -EPIPE);
     polls(5);
     CHECK(client_read(a, out, sizeof(out), &eof) == 4 && memcmp(out, "bye!", 4) == 0 && eof);
     CHECK(seen.closed == 1);
@@ -247,7 +247,7 @@ static void test_echo_and_close(void)
     // A full close is seen although nothing is read.
     close(b);
     polls(5);
-    CHECK(seen.closed == 2 && sock_connections_n(sock) == 0);
+    CHECK(seen.closed == 2 && conns_open_n(sock_conns(sock)) == 0);
     wake_signal(wake);
     polls(2);
     CHECK(seen.woken == 1);
@@ -272,15 +272,15 @@ static void test_input_back_pressure(void)
         sent += (size_t)n;
         CHECK(sent < 16u << 20); // somebody must say stop
     }
-    CHECK(sent > SOCK_INPUT_BYTES && seen.bytes_n == 0);
+    CHECK(sent > CONNS_INPUT_BYTES && seen.bytes_n == 0);
     // It spins on nothing while the peer waits.
     uint64_t before = clock_us();
-    sock_poll(sock, 50);
+    conns_poll(sock_conns(sock), 50);
     CHECK(clock_us() - before >= 40000);
 
     size_t total = 0;
     seen.take_max = SIZE_MAX;
-    sock_resume(sock, 0);
+    conns_resume(sock_conns(sock), 0);
     for (int i = 0; i < 2000 && total + seen.bytes_n < sent; i++) {
         polls(1);
         if (seen.bytes_n > 50000) {
@@ -306,8 +306,8 @@ static void test_partial_takes(void)
     polls(5);
     CHECK(seen.bytes_n == 3 && seen.ended == 0);
     for (int i = 0; i < 2; i++) {
-        sock_resume(sock, 0);
-        sock_resume(sock, 0); // twice is once
+        conns_resume(sock_conns(sock), 0);
+        conns_resume(sock_conns(sock), 0); // twice is once
         polls(2);
     }
     CHECK(seen.bytes_n == 8 && memcmp(seen.bytes, "abcdefgh", 8) == 0 && seen.ended == 1);
@@ -323,12 +323,12 @@ static void test_slow_reader(void)
     memset(block, 'y', sizeof(block));
     size_t sent = 0;
     int err = 0;
-    while ((err = sock_send(sock, 0, block, sizeof(block))) == 0) {
+    while ((err = conns_send(sock_conns(sock), 0, block, sizeof(block))) == 0) {
         sent += sizeof(block);
         CHECK(sent < 16u << 20);
     }
-    CHECK(err == -ENOBUFS && sock_unsent(sock, 0) <= 1 << 20);
-    CHECK(sock_unsent(sock, 0) > (1 << 20) - sizeof(block));
+    CHECK(err == -ENOBUFS && conns_unsent(sock_conns(sock), 0) <= 1 << 20);
+    CHECK(conns_unsent(sock_conns(sock), 0) > (1 << 20) - sizeof(block));
     // The other one is served meanwhile.
     seen.echo = true;
     CHECK(write(other, "ping", 4) == 4);
@@ -344,13 +344,13 @@ static void test_slow_reader(void)
         got += client_read(slow, in, sizeof(in), &eof);
         polls(1);
     }
-    CHECK(got == sent && sock_unsent(sock, 0) == 0 && seen.drained == 1);
+    CHECK(got == sent && conns_unsent(sock_conns(sock), 0) == 0 && seen.drained == 1);
 
     // What is unsent when it ends is flushed first.
     seen.bytes_n = 0;
     for (int i = 0; i < 150; i++)
-        CHECK(sock_send(sock, 0, block, sizeof(block)) == 0);
-    sock_finish(sock, 0);
+        CHECK(conns_send(sock_conns(sock), 0, block, sizeof(block)) == 0);
+    conns_finish(sock_conns(sock), 0);
     got = 0;
     for (int i = 0; i < 5000 && !eof; i++) {
         char in[8192];
@@ -370,8 +370,8 @@ static void test_linger(void)
     // Bytes that the peer sends while it is being answered do not cut the answer off.
     struct listener listener = start();
     int a = client();
-    CHECK(sock_send(sock, 0, "no", 2) == 0);
-    sock_finish(sock, 0);
+    CHECK(conns_send(sock_conns(sock), 0, "no", 2) == 0);
+    conns_finish(sock_conns(sock), 0);
     char block[1000] = {0}, out[10];
     bool eof;
     for (int i = 0; i < 100; i++) {
@@ -386,10 +386,10 @@ static void test_linger(void)
 
     // A peer that never closes is dropped after two seconds.
     a = client();
-    sock_finish(sock, seen.last);
+    conns_finish(sock_conns(sock), seen.last);
     uint64_t before = clock_us();
     while (seen.closed == 1 && clock_us() - before < 10000000)
-        sock_poll(sock, 1000);
+        conns_poll(sock_conns(sock), 1000);
     CHECK(seen.closed == 2);
     close(a);
     stop(&listener);
@@ -399,11 +399,11 @@ static void test_deadline(void)
 {
     struct listener listener = start();
     int a = client();
-    sock_deadline(sock, 0, clock_us() + 30000);
-    sock_poll(sock, 0);
+    conns_deadline(sock_conns(sock), 0, clock_us() + 30000);
+    conns_poll(sock_conns(sock), 0);
     CHECK(seen.expired == 0);
     while (seen.expired == 0)
-        sock_poll(sock, -1); // wakes by itself
+        conns_poll(sock_conns(sock), -1); // wakes by itself
     CHECK(seen.closed == 1);
     close(a);
     stop(&listener);
@@ -415,7 +415,7 @@ static void test_full(void)
     int fds[CONNS + 2];
     for (uint32_t i = 0; i < CONNS; i++)
         fds[i] = client();
-    CHECK(sock_connections_n(sock) == CONNS);
+    CHECK(conns_open_n(sock_conns(sock)) == CONNS);
 
     // All busy: one more is told so.
     fds[CONNS] = client();
@@ -426,15 +426,14 @@ static void test_full(void)
     CHECK(seen.opened == CONNS);
 
     // One idles: it makes room, and its peer sees the end.
-    sock_evictable(sock, 2, true);
+    conns_evictable(sock_conns(sock), 2, true);
     fds[CONNS + 1] = client();
     CHECK(seen.opened == CONNS + 1 && seen.closed == 1 && seen.last == 2);
     CHECK(client_read(fds[2], out, sizeof(out), &eof) == 0 && eof);
-    sock_accept_stop(sock);
     for (uint32_t i = 0; i < CONNS + 2; i++)
         close(fds[i]);
     polls(5);
-    CHECK(sock_connections_n(sock) == 0);
+    CHECK(conns_open_n(sock_conns(sock)) == 0);
     stop(&listener);
 }
 
@@ -458,26 +457,26 @@ static void test_tcp_peer(void)
             CHECK(connect(fd, (struct sockaddr *)&addr, len) == 0);
             CHECK(write(fd, "x", 1) == 1);
             while (seen.bytes_n <= (size_t)leaves)
-                sock_poll(sock, 10);
+                conns_poll(sock_conns(sock), 10);
             CHECK(!seen.local);
             uint32_t closed = seen.closed;
             if (leaves) {
                 close(fd);
                 while (seen.closed == closed)
-                    sock_poll(sock, -1);
+                    conns_poll(sock_conns(sock), -1);
                 CHECK(seen.ended == 1);
                 continue;
             }
             CHECK(shutdown(fd, SHUT_WR) == 0);
             for (int turn = 0; turn < 20; turn++)
-                sock_poll(sock, 25); // beyond the time between two looks
+                conns_poll(sock_conns(sock), 25); // beyond the time between two looks
             CHECK(seen.ended == 1 && seen.closed == closed);
-            CHECK(sock_send(sock, seen.last, "y", 1) == 0);
+            CHECK(conns_send(sock_conns(sock), seen.last, "y", 1) == 0);
             char byte;
             CHECK(read(fd, &byte, 1) == 1 && byte == 'y');
             close(fd); // now it leaves after all
             while (seen.closed == closed)
-                sock_poll(sock, -1);
+                conns_poll(sock_conns(sock), -1);
         }
         stop(&listener);
     }
