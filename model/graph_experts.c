@@ -31,19 +31,28 @@ static bool gates_alike(const struct graph *g, uint32_t a, uint32_t b)
     return heaps && x->shift == y->shift && x_down->shift == y_down->shift;
 }
 
-// Sorts alike ones together; inside a batch the order is free.
-static void batch_sort(const struct graph *g, struct batch *batch)
+// Brings those that are alike to a gate to the front of what begins at `from`; inside a batch the
+// order is free.  Returns where they end.
+static uint32_t batch_gather(const struct graph *g, struct batch *batch, uint32_t from,
+                             uint32_t gate)
 {
-    for (uint32_t done = 0; done < batch->n;) {
-        uint32_t end = done + 1;
-        for (uint32_t i = end; i < batch->n; i++)
-            if (gates_alike(g, slot_gate(g, &batch->ready[done]), slot_gate(g, &batch->ready[i]))) {
-                struct expert_ready swap = batch->ready[end];
-                batch->ready[end++] = batch->ready[i];
-                batch->ready[i] = swap;
-            }
-        done = end;
-    }
+    for (uint32_t i = from; i < batch->n; i++)
+        if (gates_alike(g, gate, slot_gate(g, &batch->ready[i]))) {
+            struct expert_ready swap = batch->ready[from];
+            batch->ready[from++] = batch->ready[i];
+            batch->ready[i] = swap;
+        }
+    return from;
+}
+
+// Sorts alike ones together, first those that go with the shared experts (mlp, or WEIGHT_NONE).
+// Returns how many these are.
+static uint32_t batch_sort(const struct graph *g, struct batch *batch, uint32_t mlp)
+{
+    uint32_t n = mlp == WEIGHT_NONE ? 0 : batch_gather(g, batch, 0, mlp);
+    for (uint32_t done = n; done < batch->n;)
+        done = batch_gather(g, batch, done, slot_gate(g, &batch->ready[done]));
+    return n;
 }
 
 // An expert that cannot be had: the rows that chose it have no result.
@@ -76,37 +85,52 @@ static void batch_filter(struct graph *g, struct batch *batch, const uint32_t *i
     batch->n = kept;
 }
 
-// Appends the tiles of a batch, the shared experts' first if asked, in a group for each run of
-// alike ones.  Returns how many groups.
-static uint32_t batch_tiles(struct graph *g, const struct weight_layer *layer,
-                            struct graph_moe *moe, const struct batch *batch, const uint32_t *first,
-                            bool shared, struct graph_tiles *groups, uint32_t *gates)
+struct groups { // of tiles, one for each run of alike MLPs
+    struct graph_tiles tiles[GRAPH_EXPERTS_MAX + 1];
+    uint32_t gates[GRAPH_EXPERTS_MAX + 1];
+    uint32_t n;
+};
+
+// The tiles that are added next are of this MLP.
+static void group_open(const struct graph *g, struct groups *groups, const struct graph_moe *moe,
+                       uint32_t gate)
+{
+    if (groups->n && gates_alike(g, groups->gates[groups->n - 1], gate))
+        return;
+    groups->tiles[groups->n] = (struct graph_tiles){moe->tiles, 0, moe->xrows, WEIGHT_NONE};
+    groups->gates[groups->n++] = gate;
+}
+
+// Appends the tiles of a batch, and of the shared experts (mlp, or WEIGHT_NONE) in the middle of
+// those that they go with (graph_table_experts says why).
+static void batch_tiles(struct graph *g, const struct weight_layer *layer, struct graph_moe *moe,
+                        struct batch *batch, const uint32_t *first, uint32_t mlp,
+                        struct groups *groups)
 {
     struct graph_cmd *cmd = &g->cmds[g->cmd_at];
-    uint32_t n = 0, tiles0 = moe->tiles;
-    if (shared && layer->mlp != WEIGHT_NONE) {
-        graph_tile_shared(g, layer, moe);
-        groups[n] = (struct graph_tiles){tiles0, moe->tiles - tiles0, moe->xrows, WEIGHT_NONE};
-        gates[n++] = layer->mlp;
-    }
-    for (uint32_t i = 0; i < batch->n; i++) {
-        const struct expert_ready *ready = &batch->ready[i];
-        uint32_t gate = slot_gate(g, ready);
-        if (n == 0 || !gates_alike(g, gates[n - 1], gate)) {
-            groups[n] = (struct graph_tiles){moe->tiles, 0, moe->xrows, WEIGHT_NONE};
-            gates[n++] = gate;
+    uint32_t middle = batch_sort(g, batch, mlp) / 2;
+    groups->n = 0;
+    for (uint32_t i = 0; i <= batch->n; i++) {
+        if (i == middle && mlp != WEIGHT_NONE) {
+            group_open(g, groups, moe, mlp);
+            graph_tile_shared(g, layer, moe);
         }
-        graph_tile_add(g, moe, gate, first[ready->expert],
+        if (i == batch->n)
+            break;
+        const struct expert_ready *ready = &batch->ready[i];
+        group_open(g, groups, moe, slot_gate(g, ready));
+        graph_tile_add(g, moe, slot_gate(g, ready), first[ready->expert],
                        first[ready->expert + 1] - first[ready->expert]);
-        groups[n - 1].n = moe->tiles - groups[n - 1].first;
         cmd->slots[cmd->slots_n++] = ready->slot;
     }
-    return n;
+    for (uint32_t i = 0; i < groups->n; i++)
+        groups->tiles[i].n =
+            (i + 1 < groups->n ? groups->tiles[i + 1].first : moe->tiles) - groups->tiles[i].first;
 }
 
 // Quantises what goes into the down projections: pairs of neighbouring experts in one dispatch.
 static void batch_act(struct graph *g, const struct weight_layer *layer, const struct batch *batch,
-                      const uint32_t *first, bool shared)
+                      const uint32_t *first, uint32_t mlp)
 {
     const struct model_config *c = g->p.config;
     bool in[GRAPH_EXPERTS_MAX] = {0};
@@ -123,24 +147,23 @@ static void batch_act(struct graph *g, const struct weight_layer *layer, const s
         end = first[e + 1];
     }
     graph_record_act(g, layer, layer->expert0, pair0, end - pair0);
-    if (shared && layer->mlp != WEIGHT_NONE)
-        graph_record_act(g, layer, layer->mlp, g->n * c->num_experts_per_tok, g->n);
+    if (mlp != WEIGHT_NONE)
+        graph_record_act(g, layer, mlp, g->n * c->num_experts_per_tok, g->n);
 }
 
 static void batch_record(struct graph *g, const struct weight_layer *layer, struct graph_moe *moe,
                          struct batch *batch, const uint32_t *first, bool shared)
 {
-    struct graph_tiles groups[GRAPH_EXPERTS_MAX + 1];
-    uint32_t gates[GRAPH_EXPERTS_MAX + 1];
-    batch_sort(g, batch);
-    uint32_t n = batch_tiles(g, layer, moe, batch, first, shared, groups, gates);
+    struct groups groups;
+    uint32_t mlp = shared ? layer->mlp : WEIGHT_NONE;
+    batch_tiles(g, layer, moe, batch, first, mlp, &groups);
     graph_record_mlp_in(g, layer);
-    for (uint32_t i = 0; i < n; i++)
-        graph_record_up(g, layer, &groups[i], gates[i]);
+    for (uint32_t i = 0; i < groups.n; i++)
+        graph_record_up(g, layer, &groups.tiles[i], groups.gates[i]);
     graph_barrier(g);
-    batch_act(g, layer, batch, first, shared);
-    for (uint32_t i = 0; i < n; i++)
-        graph_record_down(g, layer, &groups[i], gates[i]);
+    batch_act(g, layer, batch, first, mlp);
+    for (uint32_t i = 0; i < groups.n; i++)
+        graph_record_down(g, layer, &groups.tiles[i], groups.gates[i]);
     graph_barrier(g);
 }
 

@@ -139,15 +139,22 @@ void graph_tile_shared(struct graph *g, const struct weight_layer *layer, struct
         graph_tile_add(g, moe, layer->mlp, g->n * g->p.config->num_experts_per_tok, g->n);
 }
 
-// Resident experts in ascending number, then the shared experts.
+// Resident experts in ascending number, the shared ones in the middle: lavapipe gives each of its
+// threads one run of a dispatch's workgroups, and theirs have the most work.
 struct graph_moe graph_table_experts(struct graph *g, const struct weight_layer *layer,
                                      const uint32_t *ids)
 {
     uint32_t first[GRAPH_EXPERTS_MAX + 1];
     struct graph_moe moe = graph_table_pairs(g, layer, ids, first);
-    for (uint32_t e = 0; e < g->p.config->n_routed_experts; e++)
-        graph_tile_add(g, &moe, layer->expert0 + 3 * e, first[e], first[e + 1] - first[e]);
-    graph_tile_shared(g, layer, &moe);
+    uint32_t experts = g->p.config->n_routed_experts, middle = 0;
+    while (middle < experts && first[middle] < first[experts] / 2)
+        middle++;
+    for (uint32_t e = 0; e <= experts; e++) {
+        if (e == middle)
+            graph_tile_shared(g, layer, &moe);
+        if (e < experts)
+            graph_tile_add(g, &moe, layer->expert0 + 3 * e, first[e], first[e + 1] - first[e]);
+    }
     return moe;
 }
 
