@@ -83,7 +83,7 @@ static int graph_params_make(struct engine *e, struct fault *fault)
         .sequences = p->sequences_max,
         .pages_per_sequence = pages_for(p->context_max),
         .pages = pages_for(p->kv_tokens),
-        .slots = e->slots != NULL,
+        .slots = e->slots,
     };
     if (g->pages < g->pages_per_sequence)
         g->pages = g->pages_per_sequence;

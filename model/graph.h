@@ -24,7 +24,7 @@ struct graph_params {
     uint32_t rows_max;        // of a step
     uint32_t logits_rows_max; // of them with logits
     uint32_t sequences, pages_per_sequence, pages;
-    bool slots; // routed experts come from a source
+    struct slots *slots; // in which a source puts routed experts; NULL: they are resident
 };
 
 struct graph_item { // one line of the memory plan

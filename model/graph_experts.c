@@ -4,6 +4,7 @@
 // of a row and an expert has its own place for its result, and one last dispatch adds them up in
 // ascending expert number: when an expert came, or in which wave, does not show in the bits.
 #include "model/graph_record.h"
+#include "model/slots.h"
 
 #include <errno.h>
 
@@ -325,6 +326,8 @@ void graph_run_experts(struct graph *g, uint32_t layer_idx, const uint32_t *ids)
         }
         left -= batch->n;
         batch_filter(g, batch, ids, &fault);
+        if (shared) // the lists before the router are through
+            slots_settle(g->p.slots, batch->ready, batch->n);
         batch_record(g, layer, &moe, batch, first, shared);
         for (uint32_t i = 0; i < batch->n; i++)
             computed[batch->ready[i].expert] = true;

@@ -15,6 +15,7 @@
 #define NUDGE_BYTES   64u    // by how much matrices of a range may be moved on
 #define SLACK_BYTES   16u    // kernels read up to a unit behind a matrix that has an offset
 #define COPIES_FLYING 16u    // tickets of the copier
+#define SETTLE_STEPS  2u     // without a landing
 
 enum { GATE, UP, DOWN, MATS };
 static const enum tensor_role mat_role[MATS] = {ROLE_EXPERT_GATE, ROLE_EXPERT_UP, ROLE_EXPERT_DOWN};
@@ -79,7 +80,8 @@ struct slots {
     struct vk_copier *copier;
     struct staged flying[COPIES_FLYING];
     uint32_t flying_n;
-    bool host_left; // its memory outlives us
+    uint64_t layers_since; // the last landing
+    bool host_left;        // its memory outlives us
 };
 
 static uint64_t round_up(uint64_t n, uint64_t to)
@@ -99,17 +101,17 @@ static uint64_t slot_at(const struct tier *tier, uint32_t slot, uint32_t *ret_ar
     return slot % tier->per_arena * tier->slot_bytes;
 }
 
-// The matrix that lands n-th in the slot.
-static int nth_landed(const struct place *place, int n)
+// The matrix that is n-th in the slot.
+static int nth_mat(const uint64_t at[MATS], int n)
 {
     for (int i = 0; i < MATS; i++) {
         int before = 0;
         for (int j = 0; j < MATS; j++)
-            before += place->raw[j] < place->raw[i];
+            before += at[j] < at[i];
         if (before == n)
             return i;
     }
-    return GATE; // no two land at one place
+    return GATE; // no two are at one place
 }
 
 /* -------------------------------------------------------------------- plan */
@@ -224,7 +226,7 @@ static void landing_choose(struct slots *s, struct place *place)
             place->landing = LAND_PADDED;
     uint64_t gate = place->raw[GATE] % 4 ? 0 : place->raw[GATE] % 16, end = 0;
     for (int done = 0; done < MATS && place->landing != LAND_PADDED; done++) {
-        int i = nth_landed(place, done);
+        int i = nth_mat(place->raw, done);
         uint64_t at = place->raw[i] > end ? place->raw[i] : end;
         if (i != DOWN || at % 4)
             at += (gate + 16 - at % 16) % 16;
@@ -734,7 +736,7 @@ static void host_arrange(struct slots *s, uint32_t key, uint32_t slot)
         weights_rows_pad(s->dtype, host + place->raw[i], s->shape[i].rows, s->shape[i].cols,
                          s->shape[i].k16 * 16ull, host + place->at[i]);
     for (int done = MATS; done-- > 0 && place->landing == LAND_NUDGED;) { // the last one first
-        int i = nth_landed(place, done);
+        int i = nth_mat(place->raw, done);
         memmove(host + place->at[i], host + place->raw[i], s->mat_bytes[i]);
     }
     const uint8_t *scale = s->scales ? s->scales + key * s->scales_stride : NULL;
@@ -747,8 +749,40 @@ static void host_arrange(struct slots *s, uint32_t key, uint32_t slot)
 void slots_land(struct slots *s, uint32_t key, uint32_t slot)
 {
     host_arrange(s, key, slot);
+    s->layers_since = 0;
     if (!s->device.n)
         mats_set(s, &s->host, slot, s->places[key].at, s->scale_at);
+}
+
+// Moves matrices down to multiples of 16, the first one first: as their sizes are multiples too,
+// one never reaches the one before.  Returns whether there was one to move.
+static bool slot_align(struct slots *s, uint32_t slot)
+{
+    const struct weight_mat *mats = &s->w->mats[s->w->slot_mat0 + MATS * slot];
+    uint8_t *host = slots_host(s, slot);
+    uint32_t arena;
+    uint64_t at[MATS], base = slot_at(&s->host, slot, &arena);
+    if (!(mats[GATE].shift | mats[UP].shift | mats[DOWN].shift))
+        return false;
+    for (int i = 0; i < MATS; i++)
+        at[i] = mats[i].w16 * 16ull + mats[i].shift * 4ull - base;
+    for (int done = 0; done < MATS; done++) {
+        int i = nth_mat(at, done);
+        uint64_t to = at[i] / 16 * 16;
+        memmove(host + to, host + at[i], s->mat_bytes[i]);
+        at[i] = to;
+    }
+    mats_set(s, &s->host, slot, at, s->scale_at);
+    return true;
+}
+
+void slots_settle(struct slots *s, const struct expert_ready *ready, uint32_t n)
+{
+    if (s->device.n || s->layers_since++ < SETTLE_STEPS * s->layers_n)
+        return;
+    for (uint32_t i = 0; i < n; i++)
+        if (slot_align(s, ready[i].slot))
+            return;
 }
 
 /* --------------------------------------------------------------- two tiers */

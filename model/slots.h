@@ -12,6 +12,7 @@
 // Owner: the step thread; slots_check and the functions about keys may run on any.
 #pragma once
 #include "model/checkpoint.h"
+#include "model/expert_source.h"
 #include "model/hashes.h"
 #include "model/pack.h"
 #include "model/weights.h"
@@ -77,6 +78,10 @@ bool slots_clean(const struct slots *s, uint32_t key, const void *host_slot, str
 
 // slots_land arranges what landed in a host slot and, with one tier, makes it readable by kernels.
 void slots_land(struct slots *s, uint32_t key, uint32_t slot);
+// slots_settle is told once a layer which slots it is about to read, while no kernel reads any.
+// When nothing has landed for two steps it moves the matrices of one of them to multiples of 16,
+// where kernels read all experts in one dispatch: that pays where experts stay.
+void slots_settle(struct slots *s, const struct expert_ready *ready, uint32_t n);
 // Two tiers: slots_stage starts the copy of a landed host slot into a device slot, slots_unstage
 // the way back, so that the host keeps what the device gives up.  *ret_ticket names the copy.
 // Errors: -EAGAIN too many are under way; -EIO the device.
