@@ -357,32 +357,6 @@ static void slot_landed(struct stream *s, uint32_t slot, struct want *want)
         residency_release(s->host, slot);
 }
 
-// A copy on another drive gave the bytes, but the late drive may still write into the slot, perhaps
-// wrong ones, or over rows that were moved: they move to a slot of their own.
-static void slot_rescue(struct stream *s, uint32_t slot, struct want *want)
-{
-    uint32_t key = residency_key(s->host, slot), evicted;
-    slot_forget(s, slot);
-    s->host_slots[slot].state = SLOT_LOST;
-    if (!want)
-        return;
-    want->state = WANT_PENDING; // read anew if this does not succeed
-    uint32_t other = residency_place(s->host, key, false, &evicted);
-    if (other == RESIDENCY_NONE)
-        return;
-    place_note(s, other, evicted);
-    memcpy(slots_host(s->slots, other), slots_host(s->slots, slot), slots_host_bytes(s->slots));
-    verifier_doubt(s->verifier, key);
-    if (s->params.verify != STREAM_VERIFY_OFF &&
-        verifier_check(s->verifier, read_id(key, other), slots_host(s->slots, other))) {
-        slot_forget(s, other);
-        residency_release(s->host, other);
-        return;
-    }
-    want->host_slot = other;
-    slot_landed(s, other, want);
-}
-
 // What a completion means for the want that waits for it, if any.
 static void read_done(struct stream *s, const struct disk_done *done)
 {
@@ -399,11 +373,7 @@ static void read_done(struct stream *s, const struct disk_done *done)
     host->early = false;
     if (want)
         s->quiet_ns = clock_ns();
-    if (done->err == 0 && done->in_flight) {
-        slot_rescue(s, slot, want);
-        return;
-    }
-    if (done->err == 0) {
+    if (done->err == 0 && !done->in_flight) {
         slot_landed(s, slot, want);
         return;
     }
@@ -412,8 +382,11 @@ static void read_done(struct stream *s, const struct disk_done *done)
         host->state = SLOT_LOST;
     else
         residency_release(s->host, slot);
-    if (want && done->err == -ECANCELED) {
-        want->state = WANT_PENDING; // it was foretold, dropped, and is wanted after all
+    // A copy gave the bytes, but the late drive may still write into the slot, perhaps wrong ones,
+    // or over rows that were moved: they are read again into another one.
+    // Cancelled: it was foretold, dropped, and is wanted after all.
+    if (want && (done->err == 0 || done->err == -ECANCELED)) {
+        want->state = WANT_PENDING;
     } else if (want) {
         s->fault = done->fault;
         want_fail(s, want);

@@ -5,8 +5,6 @@
 #include "stream/stream.h"
 
 #include <errno.h>
-#include <pthread.h>
-#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -16,8 +14,7 @@
 struct verifier {
     const struct slots *slots;
     bool always;
-    atomic_bool *seen;     // [keys] was right once
-    pthread_mutex_t lock;  // of what is below: rescued bytes are checked again on the step thread
+    bool *seen;            // [keys] was right once
     struct hashes *hashes; // NULL with a pack
     char path[HASHES_PATH_MAX];
     bool grown;
@@ -52,7 +49,6 @@ int verifier_create(const struct slots *slots, const struct checkpoint *ck,
     struct verifier *v = calloc(1, sizeof(*v));
     if (!v)
         return fault_set(fault, ENOMEM, "out of memory");
-    pthread_mutex_init(&v->lock, NULL);
     v->slots = slots;
     v->always = params->verify == STREAM_VERIFY_ALWAYS;
     v->seen = calloc(slots_keys(slots), sizeof(*v->seen));
@@ -77,7 +73,6 @@ void verifier_destroy(struct verifier **vp)
     if (v->grown && v->path[0] && hashes_save(v->hashes, v->path, &why))
         log_warning("the hash list was not saved: %s", why.text);
     hashes_destroy(&v->hashes);
-    pthread_mutex_destroy(&v->lock);
     free(v->seen);
     free(v);
 }
@@ -92,25 +87,15 @@ static const uint8_t *hash_known(const struct verifier *v, uint32_t key)
     return pack_checksum(pack, pack_record(pack, layer, expert));
 }
 
-static bool hash_listed(struct verifier *v, uint32_t key)
-{
-    pthread_mutex_lock(&v->lock);
-    bool listed = hash_known(v, key) != NULL;
-    pthread_mutex_unlock(&v->lock);
-    return listed;
-}
-
 // Compares a hash with the one that is known, and remembers it if none is.
 static int hash_compare(struct verifier *v, uint32_t key, const uint8_t hash[16])
 {
-    pthread_mutex_lock(&v->lock);
     const uint8_t *known = hash_known(v, key);
     int err = known && memcmp(hash, known, 16) ? -EBADMSG : 0;
     if (!known) {
         hashes_set(v->hashes, key, hash);
         v->grown = true;
     }
-    pthread_mutex_unlock(&v->lock);
     return err;
 }
 
@@ -118,23 +103,18 @@ int verifier_check(void *verifier, uint64_t id, const void *buffer)
 {
     struct verifier *v = verifier;
     uint32_t key = (uint32_t)(id >> 32);
-    if (atomic_load_explicit(&v->seen[key], memory_order_relaxed) && !v->always)
+    if (v->seen[key] && !v->always)
         return 0;
     uint8_t hash[16];
     struct fault why;
     slots_hash(v->slots, key, buffer, hash);
     // A list vouches for bytes that were read before; a pack was searched when it was made.
-    if (!hash_listed(v, key) && !slots_clean(v->slots, key, buffer, &why)) {
+    if (!hash_known(v, key) && !slots_clean(v->slots, key, buffer, &why)) {
         log_error("%s", why.text);
         return -EBADMSG;
     }
     int err = hash_compare(v, key, hash);
     if (err == 0)
-        atomic_store_explicit(&v->seen[key], true, memory_order_relaxed);
+        v->seen[key] = true;
     return err;
-}
-
-void verifier_doubt(struct verifier *v, uint32_t key)
-{
-    atomic_store_explicit(&v->seen[key], false, memory_order_relaxed);
 }

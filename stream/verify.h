@@ -2,8 +2,7 @@
 // verify: are the bytes of an expert what they should be?  Checksums of a pack's records, or of the
 // checkpoint's hash list, which the first read of an expert fills in where it has none; FP8 NaN
 // codes at the first read.  One wrong byte and the read is repeated, then it fails.
-// verifier_check: any thread (disk; step for bytes that moved); the rest on the step thread, before
-// and after.
+// verifier_check: the thread disk; the rest on the step thread, before and after.
 #pragma once
 #include "model/slots.h"
 
@@ -17,5 +16,3 @@ void verifier_destroy(struct verifier **v);
 
 // verifier_check is struct disk_params' check; id is that of the read: key << 32 | slot.
 int verifier_check(void *verifier, uint64_t id, const void *buffer);
-// verifier_doubt makes the next check of a key look at its bytes, whatever was right before.
-void verifier_doubt(struct verifier *v, uint32_t key);
