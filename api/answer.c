@@ -4,7 +4,6 @@
 #include <assert.h>
 #include <stdio.h>
 #include <string.h>
-#include <strings.h>
 
 // A day has 86400 s in Unix time.  Days -> civil date: Howard Hinnant, "chrono-compatible low-level
 // date algorithms", civil_from_days.
@@ -35,6 +34,19 @@ static void answer_field(struct buf *out, const char *name, const char *value)
     buf_puts(out, "\r\n");
 }
 
+static void answer_cors(struct buf *out, const struct http_form *form, const struct answer *a)
+{
+    if (form->cors_origin) {
+        answer_field(out, "Access-Control-Allow-Origin", form->cors_origin);
+        if (a->retry_after_s) // a page cannot see most fields unless told so
+            answer_field(out, "Access-Control-Expose-Headers", "Retry-After");
+    }
+    if (form->cors_vary)
+        answer_field(out, "Vary", "Origin");
+    if (a->preflight)
+        cors_preflight_write(out, a->preflight, a->allow);
+}
+
 // Everything but what frames the body.
 static void answer_head(struct buf *out, const struct http_form *form, const struct answer *a)
 {
@@ -56,16 +68,7 @@ static void answer_head(struct buf *out, const struct http_form *form, const str
         buf_u64(out, a->retry_after_s);
         buf_puts(out, "\r\n");
     }
-    if (a->cors_origin) {
-        answer_field(out, "Access-Control-Allow-Origin", a->cors_origin);
-        if (strcmp(a->cors_origin, "*") != 0)
-            answer_field(out, "Vary", "Origin");
-    }
-    if (a->cors_origin && a->preflight) {
-        answer_field(out, "Access-Control-Allow-Methods", "GET, POST, OPTIONS");
-        answer_field(out, "Access-Control-Allow-Headers", "Authorization, Content-Type, x-api-key");
-        answer_field(out, "Access-Control-Max-Age", "86400");
-    }
+    answer_cors(out, form, a);
     if (!form->keep_alive)
         answer_field(out, "Connection", "close");
     else if (form->http10)
@@ -141,6 +144,7 @@ void answer_error(struct buf *out, const struct http_form *form, const struct ap
 {
     struct buf body;
 
+    (void)cors_origin; // the form has it
     // The longest message, every byte of it escaped, fits.
     buf_init(&body, 16u << 10);
     api_error_json(&body, err);
@@ -148,8 +152,7 @@ void answer_error(struct buf *out, const struct http_form *form, const struct ap
                        .content_type = ANSWER_JSON,
                        .date_unix_s = date_unix_s,
                        .allow = err->allow,
-                       .retry_after_s = err->retry_after_s,
-                       .cors_origin = cors_origin};
+                       .retry_after_s = err->retry_after_s};
     if (buf_error(&body) == 0)
         answer_whole(out, form, &a, body.data, body.n);
     else // no memory: the status alone must do
@@ -158,31 +161,8 @@ void answer_error(struct buf *out, const struct http_form *form, const struct ap
 }
 
 void answer_options(struct buf *out, const struct http_form *form, const char *allow,
-                    int64_t date_unix_s, const char *cors_origin)
+                    int64_t date_unix_s, const struct http_request *req)
 {
-    struct answer a = {.status = 204,
-                       .date_unix_s = date_unix_s,
-                       .allow = allow,
-                       .cors_origin = cors_origin,
-                       .preflight = true};
+    struct answer a = {.status = 204, .date_unix_s = date_unix_s, .allow = allow, .preflight = req};
     answer_whole(out, form, &a, NULL, 0);
-}
-
-const char *cors_origin_allow(const char *origins, const struct http_request *req)
-{
-    static const char separators[] = ", \t";
-    const char *origin = http_request_field(req, "Origin");
-
-    if (!origins || !origin)
-        return NULL;
-    for (const char *at = origins + strspn(origins, separators); *at != '\0';) {
-        size_t n = strcspn(at, separators);
-        if (n == 1 && *at == '*')
-            return "*";
-        if (n == strlen(origin) && strncasecmp(at, origin, n) == 0)
-            return origin;
-        at += n;
-        at += strspn(at, separators);
-    }
-    return NULL;
 }

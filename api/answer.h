@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: MIT
 // answer: status line, header fields and body of a response -> bytes for the connection.
-// HEAD, HTTP/1.0 (no chunks) and closing are handled here, so that a caller writes every answer the
-// same way.  All functions append to `out`; look at buf_error(out) when done.
+// HEAD, HTTP/1.0 (no chunks), closing and CORS are handled here by what stands in the form, so that
+// a caller writes every answer the same way.  A 401 gets WWW-Authenticate.
+// All functions append to `out`; look at buf_error(out) when done.
 // Thread: the connection's.  The clock is told (date_unix_s).
 #pragma once
 #include "api/buf.h"
+#include "api/cors.h"
 #include "api/error.h"
 #include "api/http.h"
 
@@ -13,13 +15,12 @@
 #define ANSWER_PROMETHEUS "text/plain; version=0.0.4; charset=utf-8"
 
 struct answer {
-    uint16_t status;          // 200, ...
-    const char *content_type; // NULL: no body (204)
-    int64_t date_unix_s;      // Date field; 0: none
-    const char *allow;        // Allow field (405, OPTIONS), or NULL
-    uint32_t retry_after_s;   // Retry-After field; 0: none
-    const char *cors_origin;  // Access-Control-Allow-Origin (see cors_origin_allow), or NULL
-    bool preflight;           // with cors_origin: methods, headers and max-age of a CORS preflight
+    uint16_t status;                      // 200, ...
+    const char *content_type;             // NULL: no body (204)
+    int64_t date_unix_s;                  // Date field; 0: none
+    const char *allow;                    // Allow field (405, OPTIONS), or NULL
+    uint32_t retry_after_s;               // Retry-After field; 0: none
+    const struct http_request *preflight; // OPTIONS: asked for by a page? (cors.h); or NULL
 };
 
 // answer_whole writes a complete answer with Content-Length.
@@ -47,14 +48,7 @@ void answer_end(struct buf *out, const struct http_form *form);
 void answer_error(struct buf *out, const struct http_form *form, const struct api_error *err,
                   int64_t date_unix_s, const char *cors_origin);
 
-// answer_options answers OPTIONS: 204 with Allow, and the CORS fields if cors_origin is not NULL.
-// Needs no key.
+// answer_options answers OPTIONS: 204 with Allow, and what a CORS preflight asks for.  Needs no
+// key. req: the request, for a preflight's fields; NULL: none is answered.
 void answer_options(struct buf *out, const struct http_form *form, const char *allow,
-                    int64_t date_unix_s, const char *cors_origin);
-
-// cors_origin_allow returns what Access-Control-Allow-Origin should say to this request: "*" if the
-// list has it, the request's Origin if it stands in the list, else NULL.
-//
-// origins: as the config has them, separated by commas or spaces; "" or NULL allows none.
-// Returned text is part of req or static.
-const char *cors_origin_allow(const char *origins, const struct http_request *req);
+                    int64_t date_unix_s, const struct http_request *req);

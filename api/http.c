@@ -403,6 +403,7 @@ static enum http_event head_failed(struct http_reader *r)
 {
     enum http_errno e = HTTP_PARSER_ERRNO(&r->parser);
 
+    r->req.fields_n = 0; // the last one may be cut off anywhere
     if (!r->refused && e == HPE_HEADER_OVERFLOW)
         head_refuse(r, API_ERROR_HEADER_BYTES, "the header fields are longer than 64 KiB");
     else if (!r->refused)
@@ -423,7 +424,7 @@ static enum http_event head_feed(struct http_reader *r, const char *bytes, size_
         return HTTP_EVENT_MORE;
     if (bytes[*ret_used - 1] != '\n') { // unchecked by http_parser when built lenient
         head_refuse(r, API_ERROR_HTTP, "LF character expected");
-        return reader_refused(r);
+        return head_failed(r);
     }
     if (head_check(r))
         return reader_refused(r);

@@ -58,18 +58,21 @@ enum http_state {
     HTTP_STATE_DONE, // HTTP_EVENT_REQUEST or _REFUSED was given; http_reader_next resets
 };
 
-// What an answer must know of its request; copy it, it points nowhere.
+// What an answer must know of its request; copy it, it points at most into the struct cors.
 struct http_form {
     bool http10;     // no chunks; a body without length ends by closing
     bool head;       // HEAD: no body is sent
     bool keep_alive; // the connection stays usable after the answer
+    bool cors_vary;  // whether a page may read the answer hangs on its Origin; by cors_apply
+    const char *cors_origin; // whose page may read the answer, "*" or an origin; NULL: none
 };
 
 struct http_field { // offsets into http_request.text
     uint32_t name, name_n, value, value_n;
 };
 
-// One request.  Valid until http_reader_next; all text is in `text` and NUL-terminated there.
+// One request.  Valid until http_reader_next; all text is in `text` and NUL-terminated there.  One
+// that was refused before its head was complete has no fields.
 struct http_request {
     struct http_form form;
     uint8_t method;       // enum http_method of http_parser.h: HTTP_GET, HTTP_POST, ...

@@ -14,6 +14,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 #define BODY_MAX 512u
 
+// The list that cors_apply judges by.
+static const struct cors cors = {.n = 2, .origins = {"http://a", "https://b:8443"}};
+
 // What must hold of any request; what was read goes into the transcript.
 static void look(struct buf *told, const struct http_request *req, bool whole)
 {
@@ -42,6 +45,29 @@ static void look(struct buf *told, const struct http_request *req, bool whole)
     buf_putc(told, req->form.keep_alive ? '+' : '-');
 }
 
+// A page is answered with an origin of the list, never with bytes of its own.
+static void page(struct http_reader *r)
+{
+    struct buf out;
+
+    cors_apply(&cors, &r->req);
+    const char *origin = r->req.form.cors_origin;
+    CHECK(!origin || origin == cors.origins[0] || origin == cors.origins[1]);
+    CHECK(r->req.form.cors_vary);
+    if (r->state != HTTP_STATE_BODY) // refused
+        return;
+    buf_init(&out, 1 << 16);
+    cors_preflight_write(&out, &r->req, "GET");
+    buf_putc(&out, '\0');
+    CHECK(buf_error(&out) == 0);
+    CHECK(out.n == 1 || (origin && memcmp(out.data + out.n - 3, "\r\n", 3) == 0));
+    uint32_t lines = 0;
+    for (const char *at = out.data; (at = strchr(at, '\n')); at++)
+        lines++;
+    CHECK(lines == 0 || lines == 3); // whatever was asked for
+    buf_free(&out);
+}
+
 static void judge(struct http_reader *r)
 {
     struct route_match match;
@@ -49,7 +75,7 @@ static void judge(struct http_reader *r)
 
     const char *key = http_request_key(&r->req);
     CHECK(!key || strlen(key) < HTTP_HEAD_BYTES_MAX);
-    cors_origin_allow("http://a, *", &r->req);
+    page(r);
     if (route_find(&r->req, &match, &err) == 0) {
         CHECK(match.route < ROUTE_COUNT && match.arg && match.allow);
         return;
@@ -94,10 +120,12 @@ static void talk(struct buf *told, const char *bytes, size_t n, uint64_t cuts)
             break;
         case HTTP_EVENT_REQUEST:
         case HTTP_EVENT_REFUSED:
-            if (event == HTTP_EVENT_REQUEST)
+            if (event == HTTP_EVENT_REQUEST) {
                 look(told, &r.req, true);
-            else
+            } else {
+                page(&r);
                 answer(told, &r);
+            }
             more = r.req.form.keep_alive;
             if (more)
                 http_reader_next(&r);
