@@ -1,0 +1,228 @@
+// SPDX-License-Identifier: MIT
+#include "io/net/tcp_link.h"
+
+#include "io/net/siphash.h"
+#include "io/net/wire.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <lwip/etharp.h>
+#include <lwip/ethip6.h>
+#include <lwip/priv/tcp_priv.h>
+#include <netif/ethernet.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define PARTS_MAX 8u
+#define HEAD_MAX  (WIRE_ETHERNET + WIRE_IP6 + WIRE_TCP) // where a sequence number can be
+
+// A pbuf around a frame of the NIC, or around its copy, which stands behind it.
+struct tcp_link_frame {
+    struct pbuf_custom custom; // first: lwIP gives it back
+    struct tcp_link *link;
+    void *handle; // of the NIC; NULL: a copy
+    struct tcp_link_frame *next;
+};
+
+/* ---------------------------------------------------------------- sequence numbers */
+
+// secret_offset: ours and theirs are addresses of n bytes, the ports as they are in the header.
+static uint32_t secret_offset(const struct tcp_link *link, const uint8_t *ours,
+                              const uint8_t *theirs, size_t n, const uint8_t *our_port,
+                              const uint8_t *their_port)
+{
+    uint8_t bytes[16 + 16 + 4];
+    memcpy(bytes, ours, n);
+    memcpy(bytes + n, theirs, n);
+    memcpy(bytes + 2 * n, our_port, 2);
+    memcpy(bytes + 2 * n + 2, their_port, 2);
+    return (uint32_t)siphash(link->secret, bytes, 2 * n + 4);
+}
+
+// number_out: the first [n] bytes of a frame that lwIP made.
+static void number_out(const struct tcp_link *link, uint8_t *head, size_t n)
+{
+    uint16_t type = n >= WIRE_ETHERNET + WIRE_IP4 ? wire_u16(head + 12) : 0;
+    uint8_t *ip = head + WIRE_ETHERNET;
+
+    if (type == WIRE_TYPE_IP4 && ip[9] == WIRE_PROTOCOL_TCP && n >= HEAD_MAX - 20) {
+        uint8_t *tcp = ip + WIRE_IP4; // lwIP sends no options
+        wire_tcp_add(tcp, 4, secret_offset(link, ip + 12, ip + 16, 4, tcp, tcp + 2));
+    } else if (type == WIRE_TYPE_IP6 && ip[6] == WIRE_PROTOCOL_TCP && n >= HEAD_MAX) {
+        uint8_t *tcp = ip + WIRE_IP6;
+        wire_tcp_add(tcp, 4, secret_offset(link, ip + 8, ip + 24, 16, tcp, tcp + 2));
+    }
+}
+
+static void number_in(const struct tcp_link *link, const struct nic_frame *frame)
+{
+    struct wire wire;
+
+    if (!wire_parse(frame->data, frame->n, &wire) || wire.protocol != WIRE_PROTOCOL_TCP)
+        return;
+    uint8_t *tcp = frame->data + wire.at;
+    if (tcp[13] & WIRE_ACK)
+        wire_tcp_add(tcp, 8,
+                     0u - secret_offset(link, frame->data + wire.target, frame->data + wire.source,
+                                        wire.address_bytes, tcp + 2, tcp));
+}
+
+/* ---------------------------------------------------------------- out */
+
+static err_t link_output(struct netif *netif, struct pbuf *p)
+{
+    struct tcp_link *link = netif->state;
+    const void *parts[PARTS_MAX];
+    uint16_t parts_bytes[PARTS_MAX], skip;
+    uint8_t head[HEAD_MAX];
+    uint32_t n = 1;
+
+    // A segment stays with lwIP until it is acknowledged: its header is changed in a copy.
+    skip = pbuf_copy_partial(p, head, HEAD_MAX, 0);
+    number_out(link, head, skip);
+    parts[0] = head;
+    parts_bytes[0] = skip;
+    for (const struct pbuf *at = p; at; at = at->next) {
+        uint16_t begin = skip < at->len ? skip : at->len;
+        skip = (uint16_t)(skip - begin);
+        if (begin == at->len)
+            continue;
+        if (n == PARTS_MAX)
+            return ERR_BUF;
+        parts[n] = (const uint8_t *)at->payload + begin;
+        parts_bytes[n++] = (uint16_t)(at->len - begin);
+    }
+    if (nic_send(link->nic, parts, parts_bytes, n)) {
+        link->full = true;
+        return ERR_IF;
+    }
+    return ERR_OK;
+}
+
+/* ---------------------------------------------------------------- in */
+
+static void frame_free(struct pbuf *p)
+{
+    // lwIP's type of the object that was given to it
+    struct tcp_link_frame *frame = (struct tcp_link_frame *)(void *)p;
+    struct tcp_link *link = frame->link;
+
+    if (!frame->handle) {
+        link->copies--;
+        free(frame);
+        return;
+    }
+    nic_free(link->nic, frame->handle);
+    link->held--;
+    frame->next = link->free;
+    link->free = frame;
+}
+
+// frame_take wraps the NIC's frame, or its copy.  The NIC's frame is gone then, also without
+// memory.
+static struct tcp_link_frame *frame_take(struct tcp_link *link, const struct nic_frame *in,
+                                         uint8_t **ret_data)
+{
+    struct tcp_link_frame *frame = link->room ? link->free : NULL;
+
+    if (frame) {
+        link->free = frame->next;
+        link->room--;
+        link->held++;
+        frame->handle = in->handle;
+        *ret_data = in->data;
+        return frame;
+    }
+    frame = malloc(sizeof(*frame) + in->n);
+    if (frame) {
+        *frame = (struct tcp_link_frame){.link = link};
+        frame->custom.custom_free_function = frame_free;
+        *ret_data = memcpy(frame + 1, in->data, in->n);
+        link->copies++;
+    }
+    nic_free(link->nic, in->handle);
+    return frame;
+}
+
+void tcp_link_input(struct tcp_link *link, const struct nic_frame *in)
+{
+    uint8_t *data = NULL;
+
+    number_in(link, in);
+    struct tcp_link_frame *frame = frame_take(link, in, &data);
+    if (!frame)
+        return;
+    struct pbuf *p = pbuf_alloced_custom(PBUF_RAW, in->n, PBUF_REF, &frame->custom, data, in->n);
+    assert(p); // there is no offset that might not fit
+    if (link->netif->input(p, link->netif) != ERR_OK)
+        pbuf_free(p);
+}
+
+/* ---------------------------------------------------------------- interface */
+
+void tcp_link_run(struct tcp_link *link)
+{
+    uint32_t free_n = nic_mbufs_free(link->nic), keep = link->frames_n / 4;
+    link->room = free_n > keep ? free_n - keep : 0;
+    if (link->full) {
+        link->full = false;
+        nic_flush(link->nic);
+        tcp_txnow();
+    }
+    nic_flush(link->nic);
+}
+
+static err_t link_up(struct netif *netif)
+{
+    struct tcp_link *link = netif->state;
+    const struct nic_info *info = nic_info(link->nic);
+
+    netif->name[0] = 'e';
+    netif->name[1] = 'x';
+    netif->output = etharp_output;
+    netif->output_ip6 = ethip6_output;
+    netif->linkoutput = link_output;
+    netif->mtu = info->mtu;
+    netif->hwaddr_len = sizeof(info->mac);
+    memcpy(netif->hwaddr, info->mac, sizeof(info->mac));
+    netif->flags = NETIF_FLAG_BROADCAST | NETIF_FLAG_ETHARP | NETIF_FLAG_ETHERNET | NETIF_FLAG_MLD6;
+    return ERR_OK;
+}
+
+int tcp_link_init(struct tcp_link *link, struct nic *nic, const uint64_t secret[2])
+{
+    *link = (struct tcp_link){.nic = nic, .frames_n = nic_mbufs_free(nic)};
+    memcpy(link->secret, secret, sizeof(link->secret));
+    link->netif = calloc(1, sizeof(*link->netif));
+    link->frames = calloc(link->frames_n + 1, sizeof(*link->frames));
+    if (!link->frames || !link->netif)
+        goto fail;
+    for (uint32_t i = 0; i < link->frames_n; i++) {
+        link->frames[i].link = link;
+        link->frames[i].custom.custom_free_function = frame_free;
+        link->frames[i].next = link->free;
+        link->free = &link->frames[i];
+    }
+    if (!netif_add(link->netif, NULL, NULL, NULL, link, link_up, ethernet_input))
+        goto fail;
+    netif_set_default(link->netif);
+    netif_create_ip6_linklocal_address(link->netif, 1);
+    netif_set_link_up(link->netif);
+    netif_set_up(link->netif);
+    tcp_link_run(link);
+    return 0;
+
+fail:
+    free(link->frames);
+    free(link->netif);
+    return -ENOMEM;
+}
+
+void tcp_link_fini(struct tcp_link *link)
+{
+    netif_remove(link->netif);
+    assert(link->held == 0);
+    assert(link->copies == 0);
+    free(link->frames);
+    free(link->netif);
+}
