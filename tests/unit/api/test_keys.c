@@ -327,7 +327,7 @@ static void slots_of_a_full_file(void)
 
 static void store_keeps_what_was(void)
 {
-    struct keys_store store = {0};
+    struct keys_store store = {.all = NULL};
 
     CHECK(!keys_store_now(&store));
     CHECK(keys_store_put(&store, parse("one " HASH_ONE DAY)));

@@ -61,7 +61,8 @@ static void a_burst_is_a_quarter_of_a_minute(void)
     }
 }
 
-// Over a long time never more than the limit and one burst, and a client that asks ten times as often gets nearly all.
+// Over a long time never more than the limit and one burst; a client that asks ten times as often
+// gets nearly all of it.
 static void holds_over_an_hour(void)
 {
     static const uint32_t per_minutes[] = {1, 7, 60, 600, 5000};
