@@ -57,3 +57,4 @@ int inspect_run(struct client *client);
 int pack_run(struct client *client);
 int hash_run(struct client *client);
 int bench_run(struct client *client);
+int key_run(struct client *client);

@@ -16,6 +16,7 @@
 #define ON_PACK      BIT(COMMAND_PACK)
 #define ON_HASH      BIT(COMMAND_HASH)
 #define ON_BENCH     BIT(COMMAND_BENCH)
+#define ON_KEY       BIT(COMMAND_KEY)
 
 enum option_type { OPTION_SWITCH, OPTION_TEXT, OPTION_WORD, OPTION_INT, OPTION_REAL };
 
@@ -41,6 +42,8 @@ static const struct command_row command_rows[] = {
     [COMMAND_HASH] = {"hash", "DIR",
                       "make the list of hashes of a checkpoint's experts; needs no daemon", 1, 1},
     [COMMAND_BENCH] = {"bench", "", "measure the running daemon", 0, 0},
+    [COMMAND_KEY] = {"key", "add|list|revoke [NAME]",
+                     "who may use the port: make, list, revoke keys; needs no daemon", 1, 2},
 };
 static_assert(sizeof(command_rows) / sizeof(command_rows[0]) == COMMAND_COUNT, "every command");
 
@@ -112,6 +115,12 @@ static const struct option_row option_rows[] = {
      "how many of them at a time (1)"},
     {"prompt-tokens", "N", OPTION_INT, ON_BENCH, AT(prompt_tokens), 1, 1 << 20, NULL,
      "tokens of each prompt (128)"},
+    {"rate", "N", OPTION_INT, ON_KEY, AT(rate), 0, 1000000, NULL,
+     "requests a minute that a new key has; 0: any number (what the daemon says)"},
+    {"concurrency", "N", OPTION_INT, ON_KEY, AT(concurrency), 0, 65536, NULL,
+     "requests at once that a new key has; 0: any number (what the daemon says)"},
+    {"file", "PATH", OPTION_TEXT, ON_KEY, AT(file), 0, 0, NULL,
+     "the keys (/etc/expertd/keys)"},
 };
 // clang-format on
 
@@ -278,6 +287,8 @@ int options_parse(int argc, char **argv, struct options *ret, struct fault *faul
         .requests = 4,
         .parallel = 1,
         .prompt_tokens = 128,
+        .rate = OPTION_ABSENT,
+        .concurrency = OPTION_ABSENT,
         .args = argv,
     };
     unsigned seen[OPTION_ROWS] = {0}; // commands that an option given belongs to

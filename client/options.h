@@ -20,6 +20,7 @@ enum command {
     COMMAND_PACK,
     COMMAND_HASH,
     COMMAND_BENCH,
+    COMMAND_KEY,
     COMMAND_COUNT
 };
 
@@ -58,6 +59,10 @@ struct options {
 
     // bench.
     int64_t requests, parallel, prompt_tokens;
+
+    // key.
+    const char *file;
+    int64_t rate, concurrency;
 
     char **args; // what is no option, behind the command
     int args_n;

@@ -55,6 +55,10 @@ static void test_right(void)
     CHECK(o.command == COMMAND_HASH && strcmp(o.output, "LIST") == 0);
     CHECK(parse("bench --requests 3 --parallel 2 --prompt-tokens 9", &o, NULL) == 0);
     CHECK(o.requests == 3 && o.parallel == 2 && o.prompt_tokens == 9);
+    CHECK(parse("key list", &o, NULL) == 0 && o.command == COMMAND_KEY && o.args_n == 1);
+    CHECK(o.rate == OPTION_ABSENT && o.concurrency == OPTION_ABSENT && !o.file);
+    CHECK(parse("key add x --rate 0 --concurrency 7 --file k", &o, NULL) == 0);
+    CHECK(o.rate == 0 && o.concurrency == 7 && strcmp(o.file, "k") == 0);
     CHECK(parse("--help", &o, NULL) == 0 && o.help && o.command == COMMAND_NONE);
     CHECK(parse("inspect --help", &o, NULL) == 0 && o.help && o.command == COMMAND_INSPECT);
     CHECK(parse("-h", &o, NULL) == 0 && o.help);
@@ -92,6 +96,10 @@ static void test_wrong(void)
         {"hash --drives a b", "--drives"},
         {"inspect --verify a", "--verify"},
         {"models --socket a --url b", "--url"},
+        {"key", "add|list|revoke"},
+        {"key add a b", "'b'"},
+        {"key add a --rate 1000001", "1000001"},
+        {"key add a --concurrency -1", "-1"},
     };
     for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
         struct options o;
