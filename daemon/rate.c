@@ -91,7 +91,7 @@ int rate_error(int err, const struct rate_limits *limits, uint32_t retry_after_s
 {
     if (err == -EBUSY)
         api_error_set(error, API_ERROR_RATE, NULL,
-                      "this key has %u requests running, which is its limit", limits->concurrency);
+                      "%u requests are running already, which is the limit", limits->concurrency);
     else
         api_error_set(error, API_ERROR_RATE, NULL,
                       "more than %u requests a minute; try again in %u s", limits->per_minute,
