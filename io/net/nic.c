@@ -21,16 +21,19 @@
 #include <sys/epoll.h>
 #include <unistd.h>
 
-#define NIC_BURST      32u   // frames a call; net_af_xdp takes no more
-#define NIC_MTU_MAX    1500u // a frame of it fits one mbuf of DPDK's usual size
-#define NIC_POLL_US    300u  // between looks at a port without interrupts: 1 ms is promised
-#define NIC_CACHE      128u  // mbufs a thread keeps out of the pool's ring
-#define NIC_RING_XDP   2048u // net_af_xdp takes as many mbufs at once, whatever it is asked for
-#define NIC_RING_PCI   1024u // 1.2 ms of 64-byte frames at 1 Gbit/s would be more than 300 us
-#define NIC_RING_TAP   256u  // net_tap has a queue of its own in the kernel; it only costs mbufs
-#define NIC_PACKET_N   1024u // frames of 2 KiB in each ring of net_af_packet, in kernel memory
-#define NIC_MBUF_BYTES 4096u // without huge pages: no mbuf crosses a page; 2.4 KiB with them
-#define NIC_EAL_MIB    16u   // DPDK's own tables and the drivers' rings
+#define NIC_BURST        32u   // frames a call; net_af_xdp takes no more
+#define NIC_MTU_MAX      1500u // a frame of it fits one mbuf of DPDK's usual size
+#define NIC_HEADER_MAX   18u   // Ethernet's, with a VLAN tag
+#define NIC_POLL_US      300u  // between looks at a port without interrupts: 1 ms is promised
+#define NIC_CACHE        128u  // mbufs a thread keeps out of the pool's ring
+#define NIC_RING_XDP     2048u // net_af_xdp takes as many mbufs at once, whatever it is asked for
+#define NIC_RING_PCI     1024u // 1.2 ms of 64-byte frames at 1 Gbit/s would be more than 300 us
+#define NIC_RING_TAP     256u  // net_tap has a queue of its own in the kernel; it only costs mbufs
+#define NIC_PACKET_N     1024u // frames of 2 KiB in each ring of net_af_packet, in kernel memory
+#define NIC_MBUF_BYTES   2560u // with all that a mempool adds
+#define NIC_XDP_TRIES    20
+#define NIC_XDP_PAUSE_US 25000u
+#define NIC_EAL_MIB      16u // DPDK's own tables and the drivers' rings
 
 struct nic {
     struct nic_name name;
@@ -42,7 +45,8 @@ struct nic {
     bool rx_epoll;    // it is our epoll of the port's interrupt
     int multicast_fd; // holds the interface's membership; -1 none
     struct nic_host_fds fds_before;
-    uint64_t drops, oversize, tx_full;
+    uint64_t drops, tx_full;
+    uint64_t oversize; // received frames beyond our MTU, cut or whole
     uint16_t tx_n;
     struct rte_mbuf *tx[NIC_BURST];
 };
@@ -162,16 +166,41 @@ static void nic_pool_add(struct rte_mempool *pool, void *bytes, struct rte_mempo
     *(uint64_t *)bytes += piece->len;
 }
 
+// nic_pool_dense makes a pool whose mbufs lie one behind the other, without holes at the ends of
+// pages, which only DMA needs: 2.4 KiB instead of 4 KiB each.  net_af_xdp relies on it: it
+// registers as much memory as the mbufs have bytes, and the kernel swallows those that lie behind
+// its end.
+static struct rte_mempool *nic_pool_dense(uint32_t n, int socket)
+{
+    struct rte_mempool *pool = rte_mempool_create_empty(
+        "nic", n, sizeof(struct rte_mbuf) + RTE_MBUF_DEFAULT_BUF_SIZE, NIC_CACHE,
+        sizeof(struct rte_pktmbuf_pool_private), socket, RTE_MEMPOOL_F_NO_IOVA_CONTIG);
+    if (!pool)
+        return NULL;
+    rte_pktmbuf_pool_init(pool, NULL);
+    int made = rte_mempool_populate_default(pool);
+    if (made < 0 || pool->nb_mem_chunks != 1) {
+        rte_errno = made < 0 ? -made : ENOMEM;
+        rte_mempool_free(pool);
+        return NULL;
+    }
+    (void)rte_mempool_obj_iter(pool, rte_pktmbuf_init, NULL);
+    return pool;
+}
+
 static int nic_pool_create(struct nic *nic, const struct nic_params *params, struct fault *fault)
 {
     int socket = rte_eth_dev_socket_id(nic->port);
+    uint32_t n = nic_pool_n(params);
 
-    nic->pool = rte_pktmbuf_pool_create("nic", nic_pool_n(params), NIC_CACHE, 0,
-                                        RTE_MBUF_DEFAULT_BUF_SIZE, socket);
+    if (nic->name.kind == NIC_PCI)
+        nic->pool =
+            rte_pktmbuf_pool_create("nic", n, NIC_CACHE, 0, RTE_MBUF_DEFAULT_BUF_SIZE, socket);
+    else
+        nic->pool = nic_pool_dense(n, socket);
     if (!nic->pool)
         return fault_set(fault, rte_errno ? rte_errno : ENOMEM,
-                         "port %s: %u frames find no memory%s", nic->name.device,
-                         nic_pool_n(params),
+                         "port %s: %u frames find no memory in one piece%s", nic->name.device, n,
                          params->huge_pages ? ": more huge pages (sysctl vm.nr_hugepages)" : "");
     rte_mempool_mem_iter(nic->pool, nic_pool_add, &nic->info.pool_bytes);
     return 0;
@@ -198,13 +227,10 @@ static void nic_interrupt_open(struct nic *nic)
 // interrupts, but the socket or tun device that they read from is a file that can be polled.
 static void nic_wake_find(struct nic *nic)
 {
-    struct nic_host_fds now;
-
     if (nic->interrupts) {
         nic_interrupt_open(nic);
     } else {
-        nic_host_fds_list(nic->name.kind, &now);
-        nic->rx_fd = nic_host_fds_new(&nic->fds_before, &now);
+        nic->rx_fd = nic_host_fds_frames(nic->name.kind, &nic->fds_before);
     }
     nic->info.rx_interrupts = nic->rx_fd >= 0;
 }
@@ -265,46 +291,11 @@ static int nic_start(struct nic *nic, const struct nic_params *params, struct fa
     return nic_address(nic, fault);
 }
 
-int nic_open(const struct nic_params *params, struct nic **ret, struct fault *fault)
-{
-    uint64_t bytes = (uint64_t)nic_pool_n(params) * NIC_MBUF_BYTES;
-    bool pci = params->name.kind == NIC_PCI;
-    struct nic_check check = {.name = params->name,
-                              .huge_pages = params->huge_pages,
-                              .bytes = bytes,
-                              .root = "",
-                              .plugins = nic_eal_plugins()};
-    struct nic_eal eal = {.pci = pci ? params->name.device : NULL,
-                          .huge_pages = params->huge_pages,
-                          .megabytes = (uint32_t)(bytes >> 20) + NIC_EAL_MIB};
-
-    int err = nic_check(&check, fault);
-    if (!err)
-        err = nic_eal_start(&eal, fault);
-    if (err)
-        return err;
-    struct nic *nic = calloc(1, sizeof(*nic));
-    if (!nic)
-        return fault_set(fault, ENOMEM, "port %s: no memory", params->name.device);
-    nic->name = params->name;
-    nic->rx_fd = nic->multicast_fd = -1;
-    nic_eal_said_clear();
-    err = nic_start(nic, params, fault);
-    if (err) {
-        nic_close(&nic);
-        return err;
-    }
-    *ret = nic;
-    return 0;
-}
-
 // nic_detach gives the device back.  What a driver forgot to close is closed here: net_af_xdp of
 // DPDK 22.11 never closes its socket, and the interface would stay taken.
 static void nic_detach(struct nic *nic)
 {
     struct rte_eth_dev_info info = {0};
-    struct nic_host_fds now;
-    int fd;
 
     (void)rte_eth_dev_info_get(nic->port, &info);
     if (nic->started)
@@ -312,12 +303,7 @@ static void nic_detach(struct nic *nic)
     (void)rte_eth_dev_close(nic->port);
     if (info.device)
         (void)rte_dev_remove(info.device);
-    for (;;) {
-        nic_host_fds_list(nic->name.kind, &now);
-        fd = nic_host_fds_new(&nic->fds_before, &now);
-        if (fd < 0 || close(fd) != 0)
-            break;
-    }
+    nic_host_fds_close(nic->name.kind, &nic->fds_before);
 }
 
 void nic_close(struct nic **nic)
@@ -341,6 +327,51 @@ void nic_close(struct nic **nic)
     *nic = NULL;
 }
 
+static int nic_try(const struct nic_params *params, struct nic **ret, struct fault *fault)
+{
+    struct nic *nic = calloc(1, sizeof(*nic));
+
+    if (!nic)
+        return fault_set(fault, ENOMEM, "port %s: no memory", params->name.device);
+    nic->name = params->name;
+    nic->rx_fd = nic->multicast_fd = -1;
+    nic_eal_said_clear();
+    int err = nic_start(nic, params, fault);
+    if (err) {
+        nic_close(&nic);
+        return err;
+    }
+    *ret = nic;
+    return 0;
+}
+
+int nic_open(const struct nic_params *params, struct nic **ret, struct fault *fault)
+{
+    uint64_t bytes = (uint64_t)nic_pool_n(params) * NIC_MBUF_BYTES;
+    bool pci = params->name.kind == NIC_PCI;
+    struct nic_check check = {.name = params->name,
+                              .huge_pages = params->huge_pages,
+                              .bytes = bytes,
+                              .root = "",
+                              .plugins = nic_eal_plugins()};
+    struct nic_eal eal = {.pci = pci ? params->name.device : NULL,
+                          .huge_pages = params->huge_pages,
+                          .megabytes = (uint32_t)(bytes >> 20) + NIC_EAL_MIB};
+
+    int err = nic_check(&check, fault);
+    if (!err)
+        err = nic_eal_start(&eal, fault);
+    if (err)
+        return err;
+    // The kernel frees the queue of a closed XDP socket in the background, after its process ended.
+    err = nic_try(params, ret, fault);
+    for (int i = 0; err && params->name.kind == NIC_AF_XDP && i < NIC_XDP_TRIES; i++) {
+        (void)usleep(NIC_XDP_PAUSE_US);
+        err = nic_try(params, ret, fault);
+    }
+    return err;
+}
+
 const struct nic_info *nic_info(const struct nic *nic)
 {
     return &nic->info;
@@ -355,7 +386,7 @@ uint32_t nic_receive(struct nic *nic, struct nic_frame *frames, uint32_t max)
         rte_eth_rx_burst(nic->port, 0, burst, (uint16_t)(max < NIC_BURST ? max : NIC_BURST));
     for (uint16_t i = 0; i < got; i++) {
         struct rte_mbuf *m = burst[i];
-        if (m->nb_segs != 1) { // longer than our MTU: the peer ignores it
+        if (m->nb_segs != 1 || rte_pktmbuf_data_len(m) > nic->info.mtu + NIC_HEADER_MAX) {
             nic->oversize++;
             rte_pktmbuf_free(m);
             continue;

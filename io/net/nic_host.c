@@ -14,46 +14,68 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-static bool host_fd_is(int fd, enum nic_kind kind)
+// host_fd_frames says whether an fd is what a driver reads frames from.
+static bool host_fd_frames(int fd, const char *target, enum nic_kind kind)
 {
-    char path[64], target[32] = "";
     int domain = -1;
     socklen_t n = sizeof(domain);
 
-    if (kind == NIC_TAP) {
-        (void)snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
-        return readlink(path, target, sizeof(target) - 1) > 0 &&
-               strcmp(target, "/dev/net/tun") == 0;
-    }
+    if (kind == NIC_TAP)
+        return strcmp(target, "/dev/net/tun") == 0;
     return getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &n) == 0 &&
            domain == (kind == NIC_AF_XDP ? AF_XDP : AF_PACKET);
 }
 
-void nic_host_fds_list(enum nic_kind kind, struct nic_host_fds *ret)
+static void host_fds_list(enum nic_kind kind, bool frames, struct nic_host_fds *ret)
 {
     *ret = (struct nic_host_fds){0};
     DIR *folder = kind == NIC_PCI ? NULL : opendir("/proc/self/fd");
     for (struct dirent *entry; folder && ret->n < NIC_HOST_FDS_MAX && (entry = readdir(folder));) {
+        char target[64] = "";
         int fd = (int)strtol(entry->d_name, NULL, 10);
-        if (entry->d_name[0] != '.' && host_fd_is(fd, kind))
+        if (readlinkat(dirfd(folder), entry->d_name, target, sizeof(target) - 1) <= 0)
+            continue;
+        if (host_fd_frames(fd, target, kind) ||
+            (!frames && kind == NIC_AF_XDP && strncmp(target, "anon_inode:bpf-", 15) == 0))
             ret->fd[ret->n++] = fd;
     }
     if (folder)
         (void)closedir(folder);
 }
 
-int nic_host_fds_new(const struct nic_host_fds *before, const struct nic_host_fds *now)
+static bool host_fds_have(const struct nic_host_fds *fds, int fd)
 {
+    for (uint32_t i = 0; i < fds->n; i++)
+        if (fds->fd[i] == fd)
+            return true;
+    return false;
+}
+
+void nic_host_fds_list(enum nic_kind kind, struct nic_host_fds *ret)
+{
+    host_fds_list(kind, false, ret);
+}
+
+int nic_host_fds_frames(enum nic_kind kind, const struct nic_host_fds *before)
+{
+    struct nic_host_fds now;
     int found = -1;
 
-    for (uint32_t i = 0; i < now->n; i++) {
-        bool old = false;
-        for (uint32_t k = 0; k < before->n; k++)
-            old |= before->fd[k] == now->fd[i];
-        if (!old && now->fd[i] > found)
-            found = now->fd[i];
-    }
+    host_fds_list(kind, true, &now);
+    for (uint32_t i = 0; i < now.n; i++)
+        if (!host_fds_have(before, now.fd[i]) && now.fd[i] > found)
+            found = now.fd[i];
     return found;
+}
+
+void nic_host_fds_close(enum nic_kind kind, const struct nic_host_fds *before)
+{
+    struct nic_host_fds now;
+
+    host_fds_list(kind, false, &now);
+    for (uint32_t i = 0; i < now.n; i++)
+        if (!host_fds_have(before, now.fd[i]))
+            (void)close(now.fd[i]);
 }
 
 int nic_host_multicast(const char *interface)

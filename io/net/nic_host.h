@@ -6,8 +6,8 @@
 
 #define NIC_HOST_FDS_MAX 32u
 
-// File descriptors of this process that are of the kind that a port's driver opens: tun devices,
-// packet sockets, XDP sockets.
+// File descriptors of this process that are of the kinds that a port's driver opens: tun devices;
+// packet sockets; XDP sockets, and what goes with them: maps and programs of BPF.
 struct nic_host_fds {
     int fd[NIC_HOST_FDS_MAX];
     uint32_t n;
@@ -16,8 +16,11 @@ struct nic_host_fds {
 // nic_host_fds_list lists them; what is there after a port was opened and not before belongs to
 // its driver.
 void nic_host_fds_list(enum nic_kind kind, struct nic_host_fds *ret);
-// nic_host_fds_new returns the last one of `now` that `before` does not have, -1 none.
-int nic_host_fds_new(const struct nic_host_fds *before, const struct nic_host_fds *now);
+// nic_host_fds_frames returns the last one that is not in `before` and that frames come from, -1
+// none.
+int nic_host_fds_frames(enum nic_kind kind, const struct nic_host_fds *before);
+// nic_host_fds_close closes all that are there and not in `before`.
+void nic_host_fds_close(enum nic_kind kind, const struct nic_host_fds *before);
 
 // nic_host_multicast returns a socket that has the interface accept every multicast address for as
 // long as it is open, or -errno.
