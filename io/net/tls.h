@@ -6,8 +6,8 @@
 //
 // Memory of a connection: 14 KiB, 17 more while a record is incomplete, 5 while one is written, and
 // what waits in either direction: at most TLS_UNREAD_MAX ciphertext, TLS_REPLIES_MAX of handshakes
-// and alerts, and what the caller wrote and the peer has not taken. Owner: the net thread;
-// tls_files_check and tls_files_warn any.
+// and alerts, and what the caller wrote and the peer has not taken.
+// Owner: the net thread; tls_files_check and tls_files_warn any.
 #pragma once
 #include "base/fault.h"
 
