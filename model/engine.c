@@ -3,6 +3,7 @@
 
 #include "model/graph_buffers.h"
 #include "model/slots.h"
+#include "model/warm.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -40,7 +41,6 @@ struct engine {
     struct graph *graph;
     struct graph_params graph_params;
     bool source; // with slots: somebody brings experts
-    bool warm;   // with slots: every shape of work has run once
     bool lost;   // a step failed on the device; nothing after it can be trusted
 };
 
@@ -258,6 +258,19 @@ static int warm_up(struct engine *e, struct fault *fault)
     return err;
 }
 
+// The same with slots, without reading an expert.
+static int warm_slots(struct engine *e, struct fault *fault)
+{
+    struct warm *warm = NULL;
+    if (warm_create(e->slots, &warm))
+        return fault_set(fault, ENOMEM, "out of memory");
+    graph_source_set(e->graph, warm_source(warm));
+    int err = warm_up(e, fault);
+    graph_source_set(e->graph, NULL);
+    warm_destroy(&warm);
+    return err;
+}
+
 int engine_open(const struct checkpoint *ck, const struct engine_params *params,
                 struct engine **ret, struct fault *fault)
 {
@@ -283,8 +296,10 @@ int engine_open(const struct checkpoint *ck, const struct engine_params *params,
         err = slots_create(e->slots, &e->slots_params, fault);
     if (!err)
         err = weights_load(e->weights, ck, params->progress, params->progress_user, fault);
+    if (!err && e->slots)
+        err = slots_load(e->slots, fault);
     if (!err)
-        err = e->slots ? slots_load(e->slots, fault) : warm_up(e, fault);
+        err = e->slots ? warm_slots(e, fault) : warm_up(e, fault);
     if (err) {
         engine_close(&e);
         return err;
@@ -383,7 +398,7 @@ static int step_check(const struct engine *e, struct fault *fault)
 {
     if (e->lost)
         return fault_set(fault, EIO, "the device failed in an earlier step");
-    if (e->slots && !(e->warm && e->source))
+    if (e->slots && !e->source)
         return fault_set(fault, EINVAL, "nobody brings experts into the slots");
     return 0;
 }
@@ -409,15 +424,10 @@ struct slots *engine_slots(struct engine *e)
     return e->slots;
 }
 
-int engine_source_set(struct engine *e, const struct expert_source *source, struct fault *fault)
+void engine_source_set(struct engine *e, const struct expert_source *source)
 {
     graph_source_set(e->graph, source);
     e->source = source != NULL;
-    if (!source || e->warm)
-        return 0;
-    int err = warm_up(e, fault);
-    e->warm = err == 0;
-    return err;
 }
 
 const struct fault *engine_row_fault(const struct engine *e, uint32_t row)

@@ -123,10 +123,9 @@ int engine_step(struct engine *engine, const struct engine_row *rows, uint32_t n
 // With slots, engine_open leaves the routed experts to a source, and no step can run before one is
 // set.  engine_slots returns NULL if all experts are resident.
 struct slots *engine_slots(struct engine *engine);
-// engine_source_set sets who brings experts and runs each shape of work once (the source must
-// outlive the engine's last step); NULL takes it away.  Errors: as engine_step.
-int engine_source_set(struct engine *engine, const struct expert_source *source,
-                      struct fault *fault);
+// engine_source_set sets who brings experts (the source must outlive the engine's last step); NULL
+// takes it away.
+void engine_source_set(struct engine *engine, const struct expert_source *source);
 
 // engine_row_fault returns why row i of the last engine_step or engine_mtp_step has no result (an
 // expert that it needs could not be read), or NULL.  Its logits are then zeros, the KV of its

@@ -268,13 +268,11 @@ int stream_open(struct engine *engine, const struct checkpoint *ck,
         err = verifier_create(s->slots, ck, params, &s->verifier, fault);
     if (!err)
         err = reader_open(s, fault);
-    if (!err)
-        err = engine_source_set(engine, &s->source, fault);
     if (err) {
         stream_close(&s);
         return err;
     }
-    memset(&s->stats, 0, sizeof(s->stats)); // the warm-up does not count
+    engine_source_set(engine, &s->source);
     *ret = s;
     return 0;
 }
@@ -285,7 +283,7 @@ void stream_close(struct stream **sp)
     *sp = NULL;
     if (!s)
         return;
-    engine_source_set(s->engine, NULL, NULL);
+    engine_source_set(s->engine, NULL);
     if (s->reader && !disk_reader_destroy(&s->reader)) {
         slots_host_leave(s->slots);
         log_warning("a drive still holds memory of expert slots: it is left to the system");

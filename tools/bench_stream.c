@@ -304,15 +304,14 @@ static void bench_decode(const struct bench_options *o, const struct checkpoint 
         stream_start(&b, o, ck);
     else if (!strcmp(o->reader, "mmap")) {
         b.mmap = bench_mmap_create(b.engine, ck);
-        if (engine_source_set(b.engine, bench_mmap_source(b.mmap), &fault))
-            bench_die(fault.text);
+        engine_source_set(b.engine, bench_mmap_source(b.mmap));
     }
     printf("{\"ready\": true, \"device\": \"%s\"}\n", engine_device_name(b.engine));
     fflush(stdout);
     while (bench_line(line, sizeof(line)))
         command(&b, line);
     if (b.mmap)
-        engine_source_set(b.engine, NULL, NULL);
+        engine_source_set(b.engine, NULL);
     stream_close(&b.stream);
     bench_mmap_destroy(&b.mmap);
     engine_close(&b.engine);

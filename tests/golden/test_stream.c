@@ -86,6 +86,10 @@ static size_t run(struct engine *engine, float *ret)
                 rows[i] = (struct engine_row){token(at + i, seq), seq, at + i, i + 1 == n};
             check_ok(engine_step(engine, rows, n, &logits, &fault), "step");
             end = keep(end, logits, 1, vocab);
+            for (uint32_t i = 0; i < n; i++) // the MTP layer's KV has the whole prompt, too
+                rows[i] = (struct engine_row){token(at + i + 1, seq), seq, at + i, false};
+            if (engine_mtp(engine))
+                check_ok(engine_mtp_step(engine, rows, n, NULL, &fault), "mtp step");
         }
     }
     for (uint32_t i = 0; i < DECODE; i++) {

@@ -32,14 +32,13 @@ static char copy_dir[] = "/var/tmp/expertd-faults-XXXXXX";
 
 /* ------------------------------------------------------- what the linker sends */
 
-int __wrap_engine_source_set(struct engine *engine, const struct expert_source *s, struct fault *f);
+void __wrap_engine_source_set(struct engine *engine, const struct expert_source *s);
 uint32_t __wrap_ahead_max(const struct ahead *ahead, uint64_t bytes_second, uint64_t expert_bytes);
 
-int __wrap_engine_source_set(struct engine *engine, const struct expert_source *s, struct fault *f)
+void __wrap_engine_source_set(struct engine *engine, const struct expert_source *s)
 {
-    (void)engine, (void)f;
+    (void)engine;
     source = s;
-    return 0;
 }
 
 // As many reads ahead as slots, whatever the gaps were.
