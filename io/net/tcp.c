@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #include "io/net/tcp.h"
 
+#include "base/clock.h"
+#include "io/net/dhcp.h"
 #include "io/net/tcp_address.h"
 #include "io/net/tcp_link.h"
 #include "io/net/wire.h"
@@ -16,7 +18,6 @@
 #include <sys/random.h>
 
 #define SWEEP_US      250000u // lwIP's own TCP timer
-#define RETRY_US      10000u  // without memory, and nothing in flight that would wake us
 #define TIME_WAIT_MAX 1024u   // 300 KiB, and what a SYN is compared with
 #define OOSEQ_MAX     64u     // segments a peer may send ahead of a lost one: more than a window
 #define COPIES_MAX    16384u  // frames that lwIP keeps as copies: 25 MB
@@ -55,6 +56,7 @@ struct tcp_listen {
 struct tcp {
     struct tcp_params params;
     struct tcp_address address;
+    struct dhcp dhcp; // with address.dhcp
     struct filter *filter;
     struct tcp_link link;
     bool linked;
@@ -366,6 +368,49 @@ static void syn_prepare(struct tcp *tcp, const struct nic_frame *frame)
     pressure_tell(tcp, &c);
 }
 
+/* ---------------------------------------------------------------- IPv4 addresses */
+
+static void address4_set(struct tcp *tcp, const uint8_t address[4], const uint8_t mask[4],
+                         const uint8_t gateway[4])
+{
+    ip4_addr_t a, m, g;
+    memcpy(&a.addr, address, 4);
+    memcpy(&m.addr, mask, 4);
+    memcpy(&g.addr, gateway, 4);
+    netif_set_addr(tcp->link.netif, &a, &m, &g);
+}
+
+// lease_apply: without a lease there is no address, and what was connected through it is reset.
+static void lease_apply(struct tcp *tcp)
+{
+    const struct dhcp_lease *lease = &tcp->dhcp.lease;
+    bool own_gateway = memcmp(tcp->address.gateway, (const uint8_t[4]){0}, 4) != 0;
+    address4_set(tcp, lease->address, lease->mask,
+                 own_gateway ? tcp->address.gateway : lease->gateway);
+}
+
+static void dhcp_do(struct tcp *tcp, uint64_t now_us)
+{
+    uint8_t frame[DHCP_FRAME_BYTES];
+    const void *part = frame;
+    uint16_t part_n = DHCP_FRAME_BYTES;
+    size_t n = 0;
+
+    if (dhcp_run(&tcp->dhcp, now_us, frame, &n))
+        lease_apply(tcp);
+    if (n)
+        (void)nic_send(tcp->params.nic, &part, &part_n, 1); // it is sent again
+}
+
+// frame_is_udp: of UDP the filter passes only what is for our DHCP client.
+static bool frame_is_udp(const struct nic_frame *frame)
+{
+    return wire_u16(frame->data + 12) == WIRE_TYPE_IP4 &&
+           frame->data[WIRE_ETHERNET + 9] == WIRE_PROTOCOL_UDP;
+}
+
+/* ---------------------------------------------------------------- frames */
+
 void tcp_take(struct tcp *tcp, const struct nic_frame *frame, uint64_t now_us)
 {
     uint8_t reply[FILTER_REPLY_MAX];
@@ -382,6 +427,12 @@ void tcp_take(struct tcp *tcp, const struct nic_frame *frame, uint64_t now_us)
         (void)nic_send(tcp->params.nic, &part, &part_n, 1); // the peer asks again
     }
     if (verdict != FILTER_PASS) {
+        nic_free(tcp->params.nic, frame->handle);
+        return;
+    }
+    if (frame_is_udp(frame)) {
+        if (dhcp_input(&tcp->dhcp, frame->data, frame->n, now_us))
+            lease_apply(tcp);
         nic_free(tcp->params.nic, frame->handle);
         return;
     }
@@ -434,7 +485,13 @@ static void starved_retry(struct tcp *tcp)
 
 uint64_t tcp_run(struct tcp *tcp, uint64_t now_us)
 {
+    uint64_t due = UINT64_MAX;
+
     sys_check_timeouts();
+    if (tcp->address.dhcp) {
+        dhcp_do(tcp, now_us);
+        due = dhcp_due_us(&tcp->dhcp);
+    }
     if (now_us >= tcp->sweep_us) {
         tcp->sweep_us = now_us + SWEEP_US;
         sweep(tcp);
@@ -445,7 +502,8 @@ uint64_t tcp_run(struct tcp *tcp, uint64_t now_us)
     tcp_link_run(&tcp->link);
 
     uint64_t wait = (uint64_t)sys_timeouts_sleeptime() * 1000;
-    uint64_t limit = tcp->sweep_us - now_us;
+    due = due < tcp->sweep_us ? due : tcp->sweep_us;
+    uint64_t limit = due > now_us ? due - now_us : 0;
     return wait < limit ? wait : limit;
 }
 
@@ -580,13 +638,8 @@ static void addresses_set(struct tcp *tcp)
     struct netif *netif = tcp->link.netif;
     const struct tcp_address *a = &tcp->address;
 
-    if (a->has4) {
-        ip4_addr_t address, mask, gateway;
-        memcpy(&address.addr, a->address4, 4);
-        memcpy(&mask.addr, a->mask, 4);
-        memcpy(&gateway.addr, a->gateway, 4);
-        netif_set_addr(netif, &address, &mask, &gateway);
-    }
+    if (a->has4)
+        address4_set(tcp, a->address4, a->mask, a->gateway);
     if (a->has6) {
         ip6_addr_t address = {0};
         memcpy(address.addr, a->address6, 16);
@@ -614,13 +667,14 @@ static int parts_make(struct tcp *tcp)
     struct filter_params filter = {.ports_n = tcp->params.ports_n,
                                    .dhcp = tcp->address.dhcp,
                                    .syn_second = tcp->params.syn_second};
-    uint64_t secret[4];
+    uint64_t secret[6];
 
     if (getrandom(secret, sizeof(secret), 0) != (ssize_t)sizeof(secret))
         return -EIO;
     memcpy(filter.mac, nic_info(tcp->params.nic)->mac, sizeof(filter.mac));
     memcpy(filter.ports, tcp->params.ports, sizeof(filter.ports));
     memcpy(filter.secret, secret, sizeof(filter.secret));
+    dhcp_init(&tcp->dhcp, filter.mac, secret + 4, clock_us());
     int err = places_make(tcp);
     if (!err)
         err = filter_create(&filter, &tcp->filter);
