@@ -24,14 +24,14 @@
 #define NIC_BURST        32u   // frames a call; net_af_xdp takes no more
 #define NIC_MTU_MAX      1500u // a frame of it fits one mbuf of DPDK's usual size
 #define NIC_HEADER_MAX   18u   // Ethernet's, with a VLAN tag
-#define NIC_POLL_US      300u  // between looks at a port without interrupts: 1 ms is promised
+#define NIC_POLL_US      800u  // between looks at a port without interrupts: 1 ms is promised
 #define NIC_CACHE        128u  // mbufs a thread keeps out of the pool's ring
 #define NIC_RING_XDP     2048u // net_af_xdp takes as many mbufs at once, whatever it is asked for
-#define NIC_RING_PCI     1024u // 1.2 ms of 64-byte frames at 1 Gbit/s would be more than 300 us
+#define NIC_RING_PCI     2048u // 1.4 ms of the smallest frames at 1 Gbit/s: longer than a sleep
 #define NIC_RING_TAP     256u  // net_tap has a queue of its own in the kernel; it only costs mbufs
 #define NIC_PACKET_N     1024u // frames of 2 KiB in each ring of net_af_packet, in kernel memory
 #define NIC_MBUF_BYTES   2560u // with all that a mempool adds
-#define NIC_XDP_TRIES    20
+#define NIC_XDP_TRIES    20    // half a second in all; some milliseconds are usual
 #define NIC_XDP_PAUSE_US 25000u
 #define NIC_EAL_MIB      16u // DPDK's own tables and the drivers' rings
 
@@ -47,6 +47,8 @@ struct nic {
     struct nic_host_fds fds_before;
     uint64_t drops, tx_full;
     uint64_t oversize; // received frames beyond our MTU, cut or whole
+    uint32_t early_n;  // frames that nic_wait found while it went to sleep
+    struct rte_mbuf *early[NIC_BURST];
     uint16_t tx_n;
     struct rte_mbuf *tx[NIC_BURST];
 };
@@ -314,6 +316,8 @@ void nic_close(struct nic **nic)
         return;
     for (uint16_t i = 0; i < n->tx_n; i++)
         rte_pktmbuf_free(n->tx[i]);
+    for (uint32_t i = 0; i < n->early_n; i++)
+        rte_pktmbuf_free(n->early[i]);
     if (n->rx_epoll) {
         (void)rte_eth_dev_rx_intr_ctl_q(n->port, 0, n->rx_fd, RTE_INTR_EVENT_DEL, NULL);
         (void)close(n->rx_fd);
@@ -377,29 +381,43 @@ const struct nic_info *nic_info(const struct nic *nic)
     return &nic->info;
 }
 
-uint32_t nic_receive(struct nic *nic, struct nic_frame *frames, uint32_t max)
+// nic_frames_make describes mbufs as frames, and frees those that cannot be ours.
+static uint32_t nic_frames_make(struct nic *nic, struct rte_mbuf **burst, uint32_t n,
+                                struct nic_frame *frames)
 {
-    struct rte_mbuf *burst[NIC_BURST];
-    uint32_t n = 0;
+    uint32_t made = 0;
 
-    uint16_t got =
-        rte_eth_rx_burst(nic->port, 0, burst, (uint16_t)(max < NIC_BURST ? max : NIC_BURST));
-    for (uint16_t i = 0; i < got; i++) {
+    for (uint32_t i = 0; i < n; i++) {
         struct rte_mbuf *m = burst[i];
         if (m->nb_segs != 1 || rte_pktmbuf_data_len(m) > nic->info.mtu + NIC_HEADER_MAX) {
             nic->oversize++;
             rte_pktmbuf_free(m);
             continue;
         }
-        bool bad = m->ol_flags & (RTE_MBUF_F_RX_IP_CKSUM_MASK | RTE_MBUF_F_RX_L4_CKSUM_MASK);
-        bad = bad && ((m->ol_flags & RTE_MBUF_F_RX_IP_CKSUM_MASK) == RTE_MBUF_F_RX_IP_CKSUM_BAD ||
-                      (m->ol_flags & RTE_MBUF_F_RX_L4_CKSUM_MASK) == RTE_MBUF_F_RX_L4_CKSUM_BAD);
-        frames[n++] = (struct nic_frame){.data = rte_pktmbuf_mtod(m, uint8_t *),
-                                         .n = rte_pktmbuf_data_len(m),
-                                         .flags = bad ? NIC_FRAME_BAD : 0,
-                                         .handle = m};
+        bool bad = (m->ol_flags & RTE_MBUF_F_RX_IP_CKSUM_MASK) == RTE_MBUF_F_RX_IP_CKSUM_BAD ||
+                   (m->ol_flags & RTE_MBUF_F_RX_L4_CKSUM_MASK) == RTE_MBUF_F_RX_L4_CKSUM_BAD;
+        frames[made++] = (struct nic_frame){.data = rte_pktmbuf_mtod(m, uint8_t *),
+                                            .n = rte_pktmbuf_data_len(m),
+                                            .flags = bad ? NIC_FRAME_BAD : 0,
+                                            .handle = m};
     }
-    return n;
+    return made;
+}
+
+uint32_t nic_receive(struct nic *nic, struct nic_frame *frames, uint32_t max)
+{
+    struct rte_mbuf *burst[NIC_BURST];
+    uint32_t n = max < NIC_BURST ? max : NIC_BURST;
+
+    if (nic->early_n > 0) {
+        n = n < nic->early_n ? n : nic->early_n;
+        memcpy(burst, nic->early, n * sizeof(burst[0]));
+        nic->early_n -= n;
+        memmove(nic->early, nic->early + n, nic->early_n * sizeof(burst[0]));
+    } else {
+        n = rte_eth_rx_burst(nic->port, 0, burst, (uint16_t)n);
+    }
+    return nic_frames_make(nic, burst, n, frames);
 }
 
 void nic_free(struct nic *nic, void *handle)
@@ -459,11 +477,15 @@ static bool nic_waits_for_frames(const struct nic *nic)
     return nic->rx_fd >= 0 && rte_mempool_avail_count(nic->pool) > 0;
 }
 
-// nic_arm switches the interrupt on; false if a frame came in between, which would not interrupt.
+// nic_arm switches the interrupt on, then looks once more, since what came before it does not
+// interrupt; false if there was something.
 static bool nic_arm(struct nic *nic)
 {
-    (void)rte_eth_dev_rx_intr_enable(nic->port, 0);
-    return rte_eth_rx_queue_count(nic->port, 0) <= 0;
+    if (nic->early_n == 0) {
+        (void)rte_eth_dev_rx_intr_enable(nic->port, 0);
+        nic->early_n = rte_eth_rx_burst(nic->port, 0, nic->early, NIC_BURST);
+    }
+    return nic->early_n == 0;
 }
 
 static void nic_disarm(struct nic *nic)

@@ -37,7 +37,7 @@ struct nic_info {
     uint8_t mac[6];
     uint16_t mtu;       // of IP packets
     bool rx_checksum;   // the port checks IPv4 and TCP checksums: NIC_FRAME_BAD
-    bool rx_interrupts; // nic_wait sleeps until a frame comes; else it looks every 300 us
+    bool rx_interrupts; // nic_wait sleeps until a frame comes; else it looks every 800 us
     char driver[32];    // "net_virtio"
     uint64_t pool_bytes;
 };
@@ -78,7 +78,8 @@ int nic_send(struct nic *nic, const void *const *parts, const uint16_t *parts_by
              uint32_t parts_n);
 void nic_flush(struct nic *nic);
 
-// nic_wait sleeps until a frame may have come, wake_fd is readable, or timeout_us passed.
+// nic_wait sleeps until a frame may have come, wake_fd is readable, or timeout_us passed.  While no
+// mbuf is free it looks every 800 us.
 void nic_wait(struct nic *nic, int wake_fd, uint64_t timeout_us);
 
 struct nic_stats { // since nic_open
