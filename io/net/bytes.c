@@ -16,8 +16,8 @@ int bytes_put(struct bytes *queue, const void *bytes, size_t n)
         return 0;
     if (n > SIZE_MAX / 4 - waiting)
         return -ENOMEM;
-    // Moved only when the end is reached, so that a queue taken in small bites costs little.
-    if (queue->end + n > queue->cap && queue->at > 0) {
+    // Moved only when that frees a third, so that a long queue taken in small bites costs little.
+    if (queue->end + n > queue->cap && queue->at > waiting / 2) {
         memmove(queue->data, queue->data + queue->at, waiting);
         queue->at = 0;
         queue->end = waiting;

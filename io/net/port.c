@@ -19,6 +19,7 @@
 // A sixteenth may come from one address: 2048 a second, more than one client needs.  All of them
 // would take a tenth of a core.
 #define SYN_SECOND      32768u
+#define HANDSHAKES_MAX  2u  // steps of TLS handshakes a turn: a signature takes up to some ms
 #define SPIN_US         50u // after traffic: a sleep and its end cost as much
 #define LINGER_US       2000000u
 #define FLUSH_US        30000000u // for the peer to read what is left, if no deadline was set
@@ -76,7 +77,7 @@ struct port {
     uint32_t *by_place;    // [connections_max] index in all
     uint32_t *free;        // [conns_n] a stack of indices in all
     uint32_t *free_places; // [connections_max] a stack
-    uint32_t *ready;       // [conns_n]
+    uint32_t *ready;       // [2 * conns_n]: those that were looked at leave it together
     uint32_t *flush;       // [conns_n]
     uint32_t *dead;        // [conns_n]
     uint32_t free_n, free_places_n, ready_n, dead_n;
@@ -479,6 +480,7 @@ static void conn_place(struct port *p, struct conn *c)
         return;
     }
     c->state = CONN_HANDSHAKE;
+    conn_ready(p, c);
     if (tls_conn_create(p->tls, &c->tls) == 0 &&
         tls_conn_feed(c->tls, bytes_front(&c->in), bytes_n(&c->in)) == 0)
         bytes_fini(&c->in); // what came before we knew it
@@ -494,8 +496,11 @@ static void conn_look(struct port *p, struct conn *c)
         conn_abort(p, c);
         return;
     }
-    if (c->state == CONN_NEW)
+    if (c->state == CONN_NEW) {
         conn_place(p, c);
+        if (c->state == CONN_HANDSHAKE)
+            return; // in its turn
+    }
     if (c->state == CONN_HANDSHAKE || c->state == CONN_OPEN)
         conn_input(p, c);
     if (c->state == CONN_OPEN && c->backlog) {
@@ -514,17 +519,19 @@ static void conn_look(struct port *p, struct conn *c)
 }
 
 // ready_look looks at what is ready now; what becomes so meanwhile comes in the next turn.
-static uint32_t ready_look(struct port *p)
+static void ready_look(struct port *p)
 {
-    uint32_t n = p->ready_n;
+    uint32_t n = p->ready_n, handshakes = 0;
     for (uint32_t i = 0; i < n; i++) {
         struct conn *c = &p->all[p->ready[i]];
         c->ready = false;
-        conn_look(p, c);
+        if (c->state == CONN_HANDSHAKE && handshakes++ >= HANDSHAKES_MAX)
+            conn_ready(p, c);
+        else
+            conn_look(p, c);
     }
     p->ready_n -= n;
     memmove(p->ready, p->ready + n, p->ready_n * sizeof(*p->ready));
-    return n;
 }
 
 static void deadlines_check(struct port *p, uint64_t now_us)
@@ -754,7 +761,7 @@ static bool places_make(struct port *p)
     p->by_place = calloc(max, sizeof(*p->by_place));
     p->free = calloc(p->conns_n, sizeof(*p->free));
     p->free_places = calloc(max, sizeof(*p->free_places));
-    p->ready = calloc(p->conns_n, sizeof(*p->ready));
+    p->ready = calloc(2 * (size_t)p->conns_n, sizeof(*p->ready));
     p->dead = calloc(p->conns_n, sizeof(*p->dead));
     if (!p->all || !p->by_tcp || !p->by_place || !p->free || !p->free_places || !p->ready ||
         !p->dead)

@@ -4,6 +4,7 @@
 //
 // test_port serve PORT ADDRESS HTTP_PORT HTTPS_PORT CERTIFICATE KEY CONNECTIONS_MAX PER_ADDRESS
 //   answers on stdout to commands on stdin: stats, reload, tick (to those that listen), quit.
+// test_port check CERTIFICATE KEY: what port_params_check says, without a device.
 // test_port latency HOST PORT tls|plain N: the other side of `listen`: reads N times when a tick
 //   was asked for, and prints how long they took.
 #include "base/clock.h"
@@ -26,6 +27,7 @@
 #include <unistd.h>
 
 #define CONNS_MAX  4096u
+#define UNSENT_MAX (1u << 20)
 #define LINE_BYTES 256u
 
 struct place {
@@ -87,6 +89,13 @@ static bool line_do(uint32_t conn, const char *line)
     } else if (strncmp(line, "flood ", 6) == 0) {
         p->left = strtoull(line + 6, NULL, 10);
         flood(conn);
+    } else if (strcmp(line, "spill") == 0) { // more than may wait
+        static const char block[UNSENT_MAX + 100000];
+        CHECK(conns_send(conns, conn, block, sizeof(block)) == -ENOBUFS);
+        CHECK(conns_unsent(conns, conn) <= UNSENT_MAX);
+        conns_abort(conns, conn);
+        CHECK(conns_send(conns, conn, "x", 1) == -EPIPE);
+        return false;
     } else if (strncmp(line, "deadline ", 9) == 0) {
         conns_deadline(conns, conn, clock_us() + strtoull(line + 9, NULL, 10) * 1000);
     } else if (strcmp(line, "listen") == 0) {
@@ -275,7 +284,7 @@ static int serve(char **args)
     CHECK(wake >= 0);
     struct port_params params = {
         .conns = {.connections_max = (uint32_t)strtoul(args[6], NULL, 10),
-                  .unsent_max = 4u << 20,
+                  .unsent_max = UNSENT_MAX,
                   .wake_fd = wake,
                   .full_reply = "full\n",
                   .ops = {.opened = on_opened,
@@ -321,6 +330,46 @@ static int serve(char **args)
     port_destroy(&port);
     close(wake);
     puts("{\"gone\":true}");
+    return 0;
+}
+
+// refused: these parameters are, with a sentence that has the word.
+static void refused(const struct port_params *params, const char *word)
+{
+    struct fault fault = {0};
+    CHECK(port_params_check(params, &fault) == -fault.err && fault.err > 0);
+    if (!strstr(fault.text, word))
+        CHECK_FAIL(fault.text);
+}
+
+static int check(char **args)
+{
+    struct port_params good = {.conns = {.connections_max = 8},
+                               .port = "tap:nosuch0",
+                               .address = "10.9.0.1/24",
+                               .gateway = "",
+                               .address6 = "auto",
+                               .http_port = 80,
+                               .https_port = 443,
+                               .tls = {args[0], args[1], ""},
+                               .per_address_max = 8},
+                       bad = good;
+    CHECK(port_params_check(&good, NULL) == 0);
+    bad.port = "eth0";
+    refused(&bad, "eth0");
+    bad = good;
+    bad.https_port = 80;
+    refused(&bad, "both 80");
+    bad.http_port = bad.https_port = 0;
+    refused(&bad, "nothing is served");
+    bad = good;
+    bad.address = "10.9.0";
+    refused(&bad, "address");
+    bad = good;
+    bad.tls.key = "/nonexistent/key";
+    refused(&bad, "/nonexistent/key");
+    bad.https_port = 0; // then nobody reads it
+    CHECK(port_params_check(&bad, NULL) == 0);
     return 0;
 }
 
@@ -371,6 +420,8 @@ int main(int argc, char **argv)
 {
     if (argc == 10 && strcmp(argv[1], "serve") == 0)
         return serve(argv + 2);
+    if (argc == 4 && strcmp(argv[1], "check") == 0)
+        return check(argv + 2);
     if (argc == 6 && strcmp(argv[1], "latency") == 0)
         return latency(argv + 2);
     fprintf(stderr, "usage: see the head of test_port.c\n");
