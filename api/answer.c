@@ -140,11 +140,10 @@ void answer_end(struct buf *out, const struct http_form *form)
 }
 
 void answer_error(struct buf *out, const struct http_form *form, const struct api_error *err,
-                  int64_t date_unix_s, const char *cors_origin)
+                  int64_t date_unix_s)
 {
     struct buf body;
 
-    (void)cors_origin; // the form has it
     // The longest message, every byte of it escaped, fits.
     buf_init(&body, 16u << 10);
     api_error_json(&body, err);

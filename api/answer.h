@@ -46,7 +46,7 @@ void answer_end(struct buf *out, const struct http_form *form);
 
 // answer_error writes a complete answer with the error object, Allow and Retry-After.
 void answer_error(struct buf *out, const struct http_form *form, const struct api_error *err,
-                  int64_t date_unix_s, const char *cors_origin);
+                  int64_t date_unix_s);
 
 // answer_options answers OPTIONS: 204 with Allow, and what a CORS preflight asks for.  Needs no
 // key. req: the request, for a preflight's fields; NULL: none is answered.

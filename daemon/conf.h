@@ -38,6 +38,13 @@ struct conf_size {
 };
 
 // Every field is one row of the table; all times in microseconds.
+enum conf_huge_pages {
+    CONF_HUGE_PAGES_AUTO,
+    CONF_HUGE_PAGES_YES,
+    CONF_HUGE_PAGES_NO,
+    CONF_HUGE_PAGES_COUNT
+};
+
 struct conf {
     char model_path[CONF_TEXT_MAX];
     char model_name[CONF_TEXT_MAX];
@@ -70,6 +77,20 @@ struct conf {
     uint64_t drives_read_size;
     uint64_t drives_timeout;
 
+    char net_port[CONF_TEXT_MAX];
+    uint32_t net_huge_pages; // enum conf_huge_pages
+    char net_address[CONF_TEXT_MAX];
+    char net_gateway[CONF_TEXT_MAX];
+    char net_address6[CONF_TEXT_MAX];
+    uint32_t net_http_port;
+    uint32_t net_https_port;
+    char net_tls_certificate[CONF_TEXT_MAX];
+    char net_tls_key[CONF_TEXT_MAX];
+    char net_tls_client_ca[CONF_TEXT_MAX];
+    char net_keys[CONF_TEXT_MAX];
+    uint32_t net_allow_anonymous; // 1: yes
+    char net_cors_origins[CONF_TEXT_MAX];
+
     uint32_t limits_requests_max;
     uint32_t limits_sequences_max;
     uint32_t limits_kv_tokens_max;
@@ -79,6 +100,9 @@ struct conf {
     uint64_t limits_body_bytes_max;
     uint64_t limits_unsent_bytes_max;
     uint32_t limits_connections_max;
+    uint32_t limits_connections_per_address_max;
+    uint32_t limits_requests_per_minute;
+    uint32_t limits_requests_per_key_max;
     uint64_t limits_header_timeout;
     uint64_t limits_body_timeout;
     uint64_t limits_idle_timeout;

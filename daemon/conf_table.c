@@ -4,6 +4,8 @@
 // `expertd --print-config-man` (tests compare both).
 #include "daemon/conf.h"
 
+#include "api/keys.h"
+
 #include <assert.h>
 #include <stddef.h>
 
@@ -59,6 +61,9 @@ static const char *const level_words[LOG_LEVEL_COUNT] = {
     [LOG_LEVEL_INFO] = "info",
     [LOG_LEVEL_DEBUG] = "debug",
 };
+static const char *const huge_pages_words[CONF_HUGE_PAGES_COUNT] = {
+    [CONF_HUGE_PAGES_AUTO] = "auto", [CONF_HUGE_PAGES_YES] = "yes", [CONF_HUGE_PAGES_NO] = "no"};
+static const char *const no_yes_words[] = {"no", "yes"};
 static const char *const requests_words[CONF_REQUESTS_COUNT] = {
     [CONF_REQUESTS_OFF] = "off", [CONF_REQUESTS_SUMMARY] = "summary"};
 
@@ -84,8 +89,10 @@ static const char *const requests_words[CONF_REQUESTS_COUNT] = {
     ROW(field, section, key, CONF_SIZE, 0, (64ull << 40) + FIELD_IS(field, struct conf_size), "0", \
         "bytes or %", NULL, 0, RESTART, help)
 #define NUMBER(field, section, key, min, max, fallback, unit, help)                                \
+    COUNT(field, section, key, min, max, fallback, unit, RESTART, help)
+#define COUNT(field, section, key, min, max, fallback, unit, reload, help)                         \
     ROW(field, section, key, CONF_U32, min, (max) + FIELD_IS(field, uint32_t), fallback, unit,     \
-        NULL, 0, RESTART, help)
+        NULL, 0, reload, help)
 #define BYTES(field, section, key, min, max, fallback, reload, help)                               \
     ROW(field, section, key, CONF_BYTES, min, (max) + FIELD_IS(field, uint64_t), fallback,         \
         "bytes", NULL, 0, reload, help)
@@ -174,6 +181,34 @@ const struct conf_opt conf_opts[] = {
         "ADDRESS:PORT on 127.0.0.0/8 or [::1] for tools that cannot speak to a socket; every user "
         "of this machine can connect. Empty: none."),
 
+    TEXT(net_port, "net", "port", 80, "",
+        "NIC that the kernel never sees: a PCI address (0000:03:00.0) bound to vfio-pci, tap:NAME, "
+        "af_packet:IF or af_xdp:IF. Empty: none."),
+    WORD(net_huge_pages, "net", "huge_pages", huge_pages_words, "auto", RESTART,
+        "Memory of frames in huge pages. auto: for a PCI address, which needs them."),
+    TEXT(net_address, "net", "address", 40, "dhcp",
+        "dhcp, or A.B.C.D/N. Empty: no IPv4."),
+    TEXT(net_gateway, "net", "gateway", 40, "",
+        "IPv4 router for other networks. Empty: what DHCP says, or none."),
+    TEXT(net_address6, "net", "address6", 60, "auto",
+        "auto (router advertisements), or an IPv6 address/N. Empty: only the link-local one."),
+    NUMBER(net_http_port, "net", "http_port", 0, 65535, "0", "TCP port",
+        "Plain HTTP, where keys can be read on the wire. 0: none."),
+    NUMBER(net_https_port, "net", "https_port", 0, 65535, "443", "TCP port",
+        "HTTPS. 0: none."),
+    TEXT(net_tls_certificate, "net", "tls_certificate", CONF_TEXT_MAX - 1, "",
+        "Certificate of https_port with its chain, PEM. Read again on SIGHUP."),
+    TEXT(net_tls_key, "net", "tls_key", CONF_TEXT_MAX - 1, "",
+        "Private key of the certificate, PEM. Read again on SIGHUP."),
+    TEXT(net_tls_client_ca, "net", "tls_client_ca", CONF_TEXT_MAX - 1, "",
+        "Clients must have a certificate signed by one of these, PEM. Empty: none is asked for."),
+    TEXT(net_keys, "net", "keys", CONF_TEXT_MAX - 1, KEYS_PATH,
+        "Who may use the port: see expertctl key. Read again on SIGHUP."),
+    WORD(net_allow_anonymous, "net", "allow_anonymous", no_yes_words, "no", RESTART,
+        "yes: requests without a key are served, too."),
+    TEXT(net_cors_origins, "net", "cors_origins", CONF_TEXT_MAX - 1, "",
+        "Web pages that may call from a browser: origins (https://chat.example.org), or *."),
+
     NUMBER(limits_requests_max, "limits", "requests_max", 1, 4096, "64", "requests",
         "Requests that wait or run; one more is answered 503 with Retry-After."),
     NUMBER(limits_sequences_max, "limits", "sequences_max", 1, 512, "8", "sequences",
@@ -193,6 +228,14 @@ const struct conf_opt conf_opts[] = {
         "Bytes of a stream that the client has not read; more ends its request."),
     NUMBER(limits_connections_max, "limits", "connections_max", 1, 16384, "256", "connections",
         "Connections at once. At the limit the one that idles longest makes room."),
+    NUMBER(limits_connections_per_address_max, "limits", "connections_per_address_max", 1, 16384, "64",
+        "connections", "Connections of one address to the port."),
+    COUNT(limits_requests_per_minute, "limits", "requests_per_minute", 0, KEYS_RATE_MAX, "0",
+        "requests", RELOAD,
+        "Of each key that has no rate of its own, and of all without a key together; more is "
+        "answered 429 with Retry-After. 0: no limit."),
+    COUNT(limits_requests_per_key_max, "limits", "requests_per_key_max", 0, KEYS_CONCURRENCY_MAX, "0",
+        "requests", RELOAD, "Requests of one key at once; more is answered 429. 0: no limit."),
     TIME(limits_header_timeout, "limits", "header_timeout", SECOND / 10, DAY, "10s", RELOAD,
         "For the head of a request to arrive."),
     TIME(limits_body_timeout, "limits", "body_timeout", SECOND / 10, DAY, "60s", RELOAD,

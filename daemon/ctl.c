@@ -4,6 +4,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "config.h"
+#include "daemon/net_thread.h"
 #include "daemon/notify.h"
 
 #include <errno.h>
@@ -31,6 +32,8 @@ int conf_source_read(const struct conf_source *source, struct conf *ret, struct 
         err = conf_check(&conf, fault);
     if (err == 0 && conf.listen_loopback[0])
         err = listener_loopback_check(conf.listen_loopback, fault);
+    if (err == 0)
+        err = net_check(&conf, fault);
     if (err == 0)
         *ret = conf;
     return err;
@@ -140,6 +143,18 @@ static void reload_told(const struct conf_opt *opt)
     log_warning("[%s] %s has changed; that takes effect after a restart", opt->section, opt->key);
 }
 
+// port_reload reads what has no row of its own in the configuration: keys and certificate.
+static void port_reload(struct topology *t)
+{
+    struct fault fault = {0};
+    if (!t->fronts[FRONT_NET].used)
+        return;
+    if (topology_keys_load(t, false, &fault) != 0)
+        log_error("reload: %s; the old keys stay", fault.text);
+    atomic_store_explicit(&t->fronts[FRONT_NET].reload, true, memory_order_release);
+    wake_signal(t->fronts[FRONT_NET].wake);
+}
+
 static void reload(struct ctl *c)
 {
     struct conf fresh;
@@ -153,6 +168,7 @@ static void reload(struct ctl *c)
         log_level_set((enum log_level)c->conf->log_level);
         log_info("reloaded: %u options changed", changed);
     }
+    port_reload(c->t);
     if (c->ready)
         notify_send("READY=1");
 }
@@ -251,20 +267,28 @@ static int signals_open(void)
 static const struct thread_row {
     const char *name;
     void *(*body)(void *arg);
+    enum front_id front; // it runs if that is used; FRONT_COUNT: always
 } thread_rows[] = {
-    {"expertd-sock", sock_thread},
-    {"expertd-tok", tok_thread},
-    {"expertd-step", step_thread},
+    {"expertd-sock", sock_thread, FRONT_SOCK},
+#if HAVE_PORT
+    {"expertd-net", net_thread, FRONT_NET},
+#endif
+    {"expertd-tok", tok_thread, FRONT_COUNT},
+    {"expertd-step", step_thread, FRONT_COUNT},
 };
 #define THREADS (sizeof(thread_rows) / sizeof(thread_rows[0]))
 
 static int threads_start(struct topology *t, pthread_t threads[THREADS], uint32_t *ret_n)
 {
-    for (*ret_n = 0; *ret_n < THREADS; (*ret_n)++) {
-        int err = pthread_create(&threads[*ret_n], NULL, thread_rows[*ret_n].body, t);
+    *ret_n = 0;
+    for (uint32_t i = 0; i < THREADS; i++) {
+        const struct thread_row *row = &thread_rows[i];
+        if (row->front != FRONT_COUNT && !t->fronts[row->front].used)
+            continue;
+        int err = pthread_create(&threads[*ret_n], NULL, row->body, t);
         if (err != 0)
             return -err;
-        pthread_setname_np(threads[*ret_n], thread_rows[*ret_n].name);
+        pthread_setname_np(threads[(*ret_n)++], row->name);
     }
     return 0;
 }

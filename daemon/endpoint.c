@@ -39,13 +39,65 @@ static bool model_refuses(const struct topology *t, struct api_error *error)
     return false;
 }
 
+// key_judge: on the port every request needs a key, but those that are open to all.
+static int key_judge(struct front *f, struct connection *c, const struct key **ret,
+                     struct api_error *error)
+{
+    const struct keys *keys = keys_store_now(&f->t->keys);
+    *ret = NULL;
+    if (keys && keys_judge(keys, &c->reader.req, ret, error) == 0)
+        return 0;
+    if (f->t->conf.net_allow_anonymous)
+        return 0; // programs send a key whether one is asked for or not
+    assert(keys); // topology_keys_load
+    return -EACCES;
+}
+
+// rate_judge counts the request of a key; conn_answered gives it back.
+static int rate_judge(struct front *f, struct connection *c, const struct key *key,
+                      struct api_error *error)
+{
+    const struct live *live = &f->t->live;
+    struct rate_limits defaults = {.per_minute = live_get(live, requests_per_minute),
+                                   .concurrency = live_get(live, requests_per_key_max)};
+    struct rate_limits limits = rate_limits_of(key, &defaults);
+    uint32_t slot = key ? key->slot : RATE_ANONYMOUS, retry_s;
+    int err = rate_take(&f->t->rate, slot, &limits, clock_us(), &retry_s);
+    if (err != 0)
+        return rate_error(err, &limits, retry_s, error);
+    c->rated = true;
+    c->rate_slot = slot;
+    c->key = key;
+    return 0;
+}
+
+// request_judge decides by the head.
+static int request_judge(struct front *f, struct connection *c, struct api_error *error)
+{
+    struct route_match match;
+    const struct key *key = NULL;
+    int err = route_find(&c->reader.req, &match, error);
+    bool open = err == 0 && match.open;
+    if (c->peer.kind >= CONNS_PORT && !open) {
+        struct api_error no_key;
+        if (key_judge(f, c, &key, &no_key) != 0) {
+            *error = no_key; // before anybody learns which paths there are
+            return -EACCES;
+        }
+        if (err == 0)
+            err = rate_judge(f, c, key, error);
+    }
+    if (err == 0 && route_generates(match.route) && model_refuses(f->t, error))
+        err = -EAGAIN;
+    return err;
+}
+
 void endpoint_judge(struct front *f, uint32_t conn)
 {
     struct http_reader *r = &f->places[conn].reader;
     struct api_error error;
-    struct route_match match;
-    if (route_find(&r->req, &match, &error) != 0 ||
-        (route_generates(match.route) && model_refuses(f->t, &error))) {
+    cors_apply(&f->t->cors, &r->req);
+    if (request_judge(f, &f->places[conn], &error) != 0) {
         http_reader_refuse(r, &error);
         return;
     }
@@ -256,7 +308,7 @@ static void models_serve(struct front *f, uint32_t conn, const struct route_matc
 static void options_serve(struct front *f, uint32_t conn, const struct route_match *match)
 {
     const struct http_form form = f->places[conn].reader.req.form;
-    answer_options(&f->out, &form, match->allow, clock_unix_s(), NULL);
+    answer_options(&f->out, &form, match->allow, clock_unix_s(), &f->places[conn].reader.req);
     conn_send(f, conn);
     metrics_add(&f->t->metrics, METRIC_ID_RESPONSE_2XX, 1);
     conn_answered(f, conn, form.keep_alive);
@@ -283,6 +335,7 @@ void endpoint_serve(struct front *f, uint32_t conn)
         break;
     case ROUTE_METRICS:
         metrics_page_write(&body, &f->t->metrics);
+        net_page_write(&body, &f->t->net_page);
         whole_send(f, conn, 200, ANSWER_PROMETHEUS, 0, &body);
         break;
     case ROUTE_OPTIONS:

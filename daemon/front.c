@@ -9,6 +9,7 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -49,7 +50,7 @@ void conn_send(struct front *f, uint32_t conn)
 void conn_error(struct front *f, uint32_t conn, const struct http_form *form,
                 const struct api_error *error)
 {
-    answer_error(&f->out, form, error, clock_unix_s(), NULL);
+    answer_error(&f->out, form, error, clock_unix_s());
     conn_send(f, conn);
     status_count(f, error->status);
 }
@@ -83,10 +84,29 @@ void conn_deadline(struct front *f, uint32_t conn)
     conns_evictable(f->conns, conn, c->req == REQ_NONE && c->reader.state != HTTP_STATE_BODY);
 }
 
+const char *conn_client_text(const struct connection *c, char ret[CLIENT_TEXT_MAX])
+{
+    if (c->peer.kind == CONNS_UNIX)
+        snprintf(ret, CLIENT_TEXT_MAX, "uid %u", c->peer.uid);
+    else
+        snprintf(ret, CLIENT_TEXT_MAX, "%s%s%s", c->peer.address, c->key ? ", key " : "",
+                 c->key ? c->key->name : "");
+    return ret;
+}
+
+static void rate_give_back(struct front *f, struct connection *c)
+{
+    if (c->rated)
+        rate_release(&f->t->rate, c->rate_slot);
+    c->rated = false;
+    c->key = NULL;
+}
+
 void conn_answered(struct front *f, uint32_t conn, bool keep_alive)
 {
     struct connection *c = &f->places[conn];
     c->req = REQ_NONE;
+    rate_give_back(f, c);
     if (!keep_alive || c->ended) {
         conn_deadline(f, conn); // for the client to read it
         conns_finish(f->conns, conn);
@@ -114,6 +134,7 @@ static void on_closed(void *user, uint32_t conn)
     struct connection *c = &f->places[conn];
     if (c->req != REQ_NONE)
         generation_drop(f, c->req);
+    rate_give_back(f, c);
     http_reader_fini(&c->reader);
     memset(c, 0, sizeof(*c));
 }
@@ -123,6 +144,7 @@ static void request_refused(struct front *f, uint32_t conn)
 {
     struct connection *c = &f->places[conn];
     bool keep_alive = c->reader.req.form.keep_alive;
+    cors_apply(&f->t->cors, &c->reader.req); // the head may have been refused before endpoint_judge
     conn_error(f, conn, &c->reader.req.form, &c->reader.error);
     conn_answered(f, conn, keep_alive);
 }
@@ -289,6 +311,8 @@ static void loop_once(struct front *f)
     if (atomic_load_explicit(&t->draining, memory_order_acquire) && all_out(f) &&
         !atomic_exchange_explicit(&f->lines->drained, true, memory_order_release))
         wake_signal(t->wake_ctl);
+    if (f->turn)
+        f->turn(f);
     conns_poll(f->conns, work > 0 ? 0 : -1);
 }
 

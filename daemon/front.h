@@ -12,7 +12,10 @@ struct connection {
     struct http_reader reader;
     struct conns_peer peer;
     bool open;
-    bool ended;        // the client sends no more
+    bool ended;            // the client sends no more
+    const struct key *key; // of its request, for the log; NULL: none
+    bool rated;            // rate_take counted its request, in rate_slot
+    uint32_t rate_slot;
     uint32_t req;      // the request that is being answered, or REQ_NONE
     uint64_t sent;     // conns_sent when it was last looked at
     uint64_t moved_us; // when that last grew
@@ -23,9 +26,10 @@ struct front {
     enum front_id id;
     struct front_lines *lines;
     struct conns *conns;
-    struct connection *places; // [connections_max]
-    uint32_t reqs_n;           // requests that came from here and are not answered yet
-    struct buf out;            // scratch: every answer is made here and handed on at once
+    void (*turn)(struct front *f); // once a loop; NULL: nothing
+    struct connection *places;     // [connections_max]
+    uint32_t reqs_n;               // requests that came from here and are not answered yet
+    struct buf out;                // scratch: every answer is made here and handed on at once
 };
 
 // front_init makes the places of connections and fills in what a module of connections needs.
@@ -49,6 +53,10 @@ void conn_answered(struct front *f, uint32_t conn, bool keep_alive);
 
 // conn_deadline arms the time-out that fits what the connection is doing.
 void conn_deadline(struct front *f, uint32_t conn);
+
+#define CLIENT_TEXT_MAX (CONNS_ADDRESS_TEXT + KEYS_NAME_MAX + 16)
+// conn_client_text writes who is connected, for the log: "uid 1000", "10.0.0.7, key alice".
+const char *conn_client_text(const struct connection *c, char ret[CLIENT_TEXT_MAX]);
 
 // endpoint_judge looks at a request whose head is complete and refuses what needs no body to be
 // refused: unknown paths, methods, and generations while the model loads or the daemon stops.

@@ -51,11 +51,12 @@ static void generation_log(struct front *f, const struct req *req, const char *h
     if (live_get(&f->t->live, log_requests) == CONF_REQUESTS_OFF)
         return;
     struct response_usage usage = usage_of(req);
-    log_info("%s %s: %s; prompt %llu, generated %llu tokens, choices %u; first token %.3f s, all "
-             "%.3f s",
-             route_name[req->route], req->id, how, (unsigned long long)usage.prompt_tokens,
-             (unsigned long long)usage.completion_tokens, req->choices_n,
-             req->first_us != 0 ? seconds(req->complete_us, req->first_us) : 0.0,
+    char client[CLIENT_TEXT_MAX];
+    log_info("%s %s from %s: %s; prompt %llu, generated %llu tokens, choices %u; first token %.3f "
+             "s, all %.3f s",
+             route_name[req->route], req->id, conn_client_text(&f->places[req->conn], client), how,
+             (unsigned long long)usage.prompt_tokens, (unsigned long long)usage.completion_tokens,
+             req->choices_n, req->first_us != 0 ? seconds(req->complete_us, req->first_us) : 0.0,
              seconds(req->complete_us, now_us));
 }
 
@@ -113,7 +114,7 @@ static void answer_fail(struct front *f, struct req *req, const struct api_error
         answer_chunk_close(&f->out, &req->form, mark);
         req->form.keep_alive = false; // no end of the stream: it is seen as broken off
     } else {
-        answer_error(&f->out, &req->form, error, clock_unix_s(), NULL);
+        answer_error(&f->out, &req->form, error, clock_unix_s());
     }
     metrics_add(&f->t->metrics,
                 error->status < 500 ? METRIC_ID_RESPONSE_4XX : METRIC_ID_RESPONSE_5XX, 1);

@@ -280,7 +280,11 @@ static int start(const struct conf *conf, const char *trace_routing, struct topo
     err = topology_create(conf, &t, fault);
     if (err != 0)
         return err;
-    err = listeners_open(t, fault);
+    err = cors_parse(conf->net_cors_origins, &t->cors, fault);
+    if (err == 0 && t->fronts[FRONT_NET].used)
+        err = topology_keys_load(t, true, fault);
+    if (err == 0)
+        err = listeners_open(t, fault);
     if (err == 0)
         err = served_open(conf, &t->served, fault);
     if (err == 0)

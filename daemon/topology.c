@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #include "daemon/topology.h"
 
+#include "base/log.h"
+
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -106,7 +108,8 @@ int topology_create(const struct conf *conf, struct topology **ret, struct fault
     t->wake_ctl = t->wake_tok = t->wake_step = -1;
     for (uint32_t i = 0; i < FRONT_COUNT; i++)
         t->fronts[i].wake = -1;
-    t->fronts[FRONT_SOCK].used = true;
+    t->fronts[FRONT_SOCK].used = conf->listen_socket[0] || conf->listen_loopback[0];
+    t->fronts[FRONT_NET].used = conf->net_port[0] != '\0';
     for (uint32_t i = 0; i < SOCK_LISTENERS_MAX; i++)
         t->listeners[i].fd = -1;
     t->reqs_n = conf->limits_requests_max;
@@ -124,6 +127,8 @@ int topology_create(const struct conf *conf, struct topology **ret, struct fault
         t->reqs[i].conn = CONN_NONE;
     }
     err = req_pool_init(&t->req_pool, t->reqs_n);
+    if (err == 0)
+        err = net_page_init(&t->net_page);
     if (err == 0)
         err = rings_create(t);
     if (err != 0)
@@ -164,11 +169,56 @@ void topology_destroy(struct topology **topology)
     for (uint32_t i = 0; i < sizeof(wakes) / sizeof(wakes[0]); i++)
         if (wakes[i] >= 0)
             close(wakes[i]);
+    keys_store_fini(&t->keys);
+    net_page_fini(&t->net_page);
     req_pool_fini(&t->req_pool);
     free(t->req_ids);
     free(t->reqs);
     free(t);
     *topology = NULL;
+}
+
+static uint32_t keys_usable(const struct keys *keys)
+{
+    uint32_t n = 0;
+    for (uint32_t i = 0; i < keys_n(keys); i++)
+        n += !keys_at(keys, i)->disabled;
+    return n;
+}
+
+// Nobody but anonymous clients could use the port.
+static int keys_lacking(const char *path, bool missing, struct fault *fault)
+{
+    return fault_set(fault, EACCES,
+                     "%s %s, so nobody could use the port: make a key with `expertctl key add "
+                     "NAME`, or set [net] allow_anonymous = yes",
+                     path, missing ? "does not exist" : "has no key that is not disabled");
+}
+
+int topology_keys_load(struct topology *t, bool starting, struct fault *fault)
+{
+    struct keys *keys = NULL;
+    const char *path = t->conf.net_keys;
+    int err = keys_load(path, keys_store_now(&t->keys), &keys, fault);
+    bool missing = err == -ENOENT;
+    if (missing) // the last key may have been revoked by removing the file
+        err = keys_parse(path, "", 0, &keys, fault);
+    if (err != 0)
+        return err;
+    uint32_t usable = keys_usable(keys);
+    if (usable == 0 && !t->conf.net_allow_anonymous) {
+        keys_lacking(path, missing, fault);
+        if (starting) {
+            keys_destroy(&keys);
+            return -EACCES;
+        }
+        log_warning("%s", fault->text);
+    }
+    if (keys_warning(keys)[0])
+        log_warning("%s", keys_warning(keys));
+    if (keys_store_put(&t->keys, keys))
+        log_info("keys: %u in force", usable);
+    return 0;
 }
 
 int topology_plan_text(struct topology *t, char *buf, size_t buf_bytes)

@@ -20,10 +20,14 @@
 //
 // Everything here is made before the threads start and outlives them.
 #pragma once
+#include "api/cors.h"
+#include "api/keys.h"
 #include "base/ring.h"
 #include "base/wake.h"
 #include "daemon/live.h"
 #include "daemon/metrics.h"
+#include "daemon/net_page.h"
+#include "daemon/rate.h"
 #include "daemon/req.h"
 #include "daemon/req_pool.h"
 #include "daemon/routing_file.h"
@@ -45,6 +49,7 @@ struct front_lines {
     struct ring *replies;           // tok -> front
     struct ring *events;            // step -> front
     int wake;                       // eventfd: something is in replies or events
+    atomic_bool reload;             // ctl -> net: read the certificate again (and clear it)
     atomic_bool summary;            // ctl -> front: SIGUSR1, log your part (and clear it)
     atomic_bool failed;             // front -> ctl: it could not start; it said why
     atomic_bool drained;            // front -> ctl: no request or unsent byte is left
@@ -77,6 +82,10 @@ struct topology {
     struct ring *tok_step;
     int wake_ctl, wake_tok, wake_step; // eventfds: base/wake.h
 
+    struct keys_store keys;      // of the port; ctl puts
+    struct rate rate;            // what they used; fronts
+    struct cors cors;            // read only
+    struct net_page net_page;    // net writes
     struct live live;            // ctl writes
     struct metrics_page metrics; // see daemon/metrics.h
 
@@ -107,11 +116,17 @@ void topology_destroy(struct topology **topology);
 // engine_plan_text does for the device.
 int topology_plan_text(struct topology *t, char *buf, size_t buf_bytes);
 
+// topology_keys_load reads the keys of the port and puts them in force.
+// starting: having none is -EACCES, unless [net] allow_anonymous is yes; later it is a warning, and
+// then nobody gets in.  Else errors as keys_load.  Thread: main before the threads, then ctl.
+int topology_keys_load(struct topology *t, bool starting, struct fault *fault);
+
 // topology_fronts_wake wakes every front thread.
 void topology_fronts_wake(struct topology *t);
 uint32_t topology_connections_n(const struct topology *t); // of all fronts
 
 // The threads' bodies; arg is the struct topology.
 void *sock_thread(void *arg);
+void *net_thread(void *arg); // only where HAVE_PORT
 void *tok_thread(void *arg);
 void *step_thread(void *arg);

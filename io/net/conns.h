@@ -28,6 +28,7 @@ enum conns_kind {
 struct conns_peer {
     enum conns_kind kind;
     char address[CONNS_ADDRESS_TEXT]; // numeric, without port; "" for a Unix socket
+    uint32_t uid;                     // CONNS_UNIX: who connected (SO_PEERCRED)
 };
 
 struct conns_ops {

@@ -404,6 +404,14 @@ static void sweep(struct sock *s)
     }
 }
 
+static uint32_t peer_uid(int fd)
+{
+    struct ucred cred = {.uid = UINT32_MAX};
+    socklen_t len = sizeof(cred);
+    getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &cred, &len); // fails for no Unix socket
+    return cred.uid;
+}
+
 static void address_text(int fd, char ret[CONNS_ADDRESS_TEXT])
 {
     union {
@@ -448,7 +456,9 @@ static void conn_open(struct sock *s, int fd, bool local)
     c->local = local;
     c->active_us = clock_us();
     struct conns_peer peer = {.kind = local ? CONNS_UNIX : CONNS_LOOPBACK};
-    if (!local)
+    if (local)
+        peer.uid = peer_uid(fd);
+    else
         address_text(fd, peer.address);
     s->params.ops.opened(s->params.user, i, &peer);
 }

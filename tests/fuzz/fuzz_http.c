@@ -90,7 +90,7 @@ static void answer(struct buf *told, const struct http_reader *r)
 
     CHECK(r->error.status >= 400 && r->error.status <= 505 && r->error.status != 500);
     buf_init(&out, 1 << 16);
-    answer_error(&out, &r->req.form, &r->error, 1, NULL);
+    answer_error(&out, &r->req.form, &r->error, 1);
     CHECK(buf_error(&out) == 0);
     buf_put(told, out.data, out.n);
     buf_free(&out);

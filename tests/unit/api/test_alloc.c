@@ -166,7 +166,7 @@ static bool answers(void)
     if (got == 0)
         response_chunk_finish(&out, &r, 0, &o);
     api_error_set(&err, API_ERROR_PATH, NULL, "no");
-    answer_error(&out, &form, &err, 0, NULL);
+    answer_error(&out, &form, &err, 0);
     if (got == 0)
         got = buf_error(&out);
     CHECK(got == 0 || got == -ENOMEM);

@@ -127,7 +127,7 @@ static void writes_errors(void)
     api_error_set(&err, API_ERROR_METHOD, NULL, "no \"%s\"", "\xff");
     err.allow = "GET";
     form.cors_origin = "*";
-    answer_error(&out, &form, &err, 0, NULL);
+    answer_error(&out, &form, &err, 0);
     CHECK_BUF(&out, "HTTP/1.1 405 Method Not Allowed\r\nContent-Type: application/json\r\n"
                     "Allow: GET\r\nAccess-Control-Allow-Origin: *\r\nContent-Length: 106\r\n\r\n"
                     "{\"error\":{\"message\":\"no \\\"\xef\xbf\xbd\\\"\",\"type\":"
@@ -135,7 +135,7 @@ static void writes_errors(void)
     buf_clear(&out);
     form.cors_origin = NULL;
     api_error_set(&err, API_ERROR_KEY, NULL, "no");
-    answer_error(&out, &form, &err, 0, NULL);
+    answer_error(&out, &form, &err, 0);
     buf_putc(&out, '\0');
     CHECK_HAS(out.data, "HTTP/1.1 401 Unauthorized\r\n");
     CHECK_HAS(out.data, "\r\nWWW-Authenticate: Bearer\r\n");

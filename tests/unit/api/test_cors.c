@@ -222,7 +222,7 @@ static void streams_and_errors_carry_it(void)
                     "Cache-Control: no-cache\r\nTransfer-Encoding: chunked\r\n\r\n");
     buf_clear(&out);
     api_error_set(&err, API_ERROR_RATE, NULL, "no");
-    answer_error(&out, &form, &err, 0, NULL);
+    answer_error(&out, &form, &err, 0);
     buf_putc(&out, '\0');
     CHECK_HAS(out.data, "HTTP/1.1 429 Too Many Requests\r\n");
     CHECK_HAS(out.data, "\r\nRetry-After: 1\r\nAccess-Control-Allow-Origin: http://a\r\n"

@@ -1,0 +1,72 @@
+// SPDX-License-Identifier: MIT
+#include "daemon/net_thread.h"
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "daemon/front.h"
+
+#include <string.h>
+
+#define PUBLISH_US 250000u
+
+struct net {
+    struct front front; // first: front.turn gets it
+    struct port *port;
+    uint64_t publish_us;                                             // when next
+    char address4[CONNS_ADDRESS_TEXT], address6[CONNS_ADDRESS_TEXT]; // that were logged
+    bool link_up;
+};
+
+static void changes_log(struct net *net, const struct port_stats *s)
+{
+    const char *port = net->front.t->conf.net_port;
+    if (net->link_up != s->link.up)
+        log_info("port %s: link %s", port, s->link.up ? "up" : "down");
+    if (strcmp(net->address4, s->address4) != 0)
+        log_info("port %s: address %s", port, s->address4[0] ? s->address4 : "lost");
+    if (strcmp(net->address6, s->address6[1]) != 0)
+        log_info("port %s: address %s", port, s->address6[1][0] ? s->address6[1] : "lost (IPv6)");
+    net->link_up = s->link.up;
+    memcpy(net->address4, s->address4, sizeof(net->address4));
+    memcpy(net->address6, s->address6[1], sizeof(net->address6));
+}
+
+static void turn(struct front *f)
+{
+    struct net *net = (struct net *)f;
+    uint64_t now_us = clock_us();
+    if (atomic_exchange_explicit(&f->lines->reload, false, memory_order_acquire)) {
+        struct fault fault = {0};
+        if (port_tls_reload(net->port, &fault) != 0)
+            log_error("reload: %s; the old certificate stays", fault.text);
+    }
+    if (now_us < net->publish_us)
+        return;
+    net->publish_us = now_us + PUBLISH_US;
+    struct port_stats stats;
+    port_stats(net->port, &stats);
+    net_page_set(&f->t->net_page, f->t->conf.net_port, &stats);
+    changes_log(net, &stats);
+}
+
+void *net_thread(void *arg)
+{
+    struct topology *t = arg;
+    struct net net = {0};
+    struct port_params params = {0};
+    struct fault fault = {0};
+    int err = front_init(&net.front, t, FRONT_NET, &params.conns, &fault);
+    net_params_fill(&t->conf, &params);
+    if (err == 0)
+        err = port_create(&params, &net.port, &fault);
+    if (err == 0) {
+        net.front.conns = port_conns(net.port);
+        net.front.turn = turn;
+        front_run(&net.front);
+    } else {
+        front_failed(&net.front, &fault);
+    }
+    port_destroy(&net.port);
+    front_fini(&net.front);
+    return NULL;
+}

@@ -1,0 +1,12 @@
+// SPDX-License-Identifier: MIT
+// net_thread: the front of the port.
+#pragma once
+#include "daemon/conf.h"
+#include "io/net/port.h"
+
+// net_params_fill says what the configuration asks of the port.
+void net_params_fill(const struct conf *conf, struct port_params *ret);
+
+// net_check says whether there is a port to be opened and whether it could be: texts, files and
+// keys, no device.  -ENOTSUP where this program was built without one.
+int net_check(const struct conf *conf, struct fault *fault);
