@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // status: /health and a digest of /metrics.
 #include "client/client.h"
+#include "client/digest.h"
 #include "client/metrics.h"
 #include "client/reply.h"
 
@@ -19,17 +20,6 @@ static const struct {
     {"progress", "loaded"},
 };
 
-static void status_line(const struct client *client, const char *label, const char *value)
-{
-    char clean[256];
-    size_t len = strnlen(value, sizeof(clean));
-    len = terminal_clean(value, len, clean);
-    if (client->terminal.out_tty)
-        printf("%-12s %.*s\n", label, (int)len, clean);
-    else
-        printf("%-12s %s\n", label, value);
-}
-
 static void status_health(const struct client *client, const json_t *health)
 {
     for (size_t i = 0; i < sizeof(health_rows) / sizeof(health_rows[0]); i++) {
@@ -38,16 +28,9 @@ static void status_health(const struct client *client, const json_t *health)
         if (json_is_number(value))
             snprintf(number, sizeof(number), "%.0f %%", 100 * json_number_value(value)); // progress
         if (json_is_string(value) || json_is_number(value))
-            status_line(client, health_rows[i].label,
+            digest_line(client, health_rows[i].label,
                         json_is_string(value) ? json_string_value(value) : number);
     }
-}
-
-// status_number returns the metric's sum, 0 if the daemon has none of that name.
-static double status_number(const char *text, const char *name, const char *labels)
-{
-    double value = metrics_sum(text, name, labels);
-    return isnan(value) ? 0 : value;
 }
 
 // status_failing names the drives that fail, one a line.
@@ -66,7 +49,7 @@ static void status_failing(const struct client *client, const char *text)
         char line[256]; // without the quotes
         snprintf(line, sizeof(line), "%.*s", (int)(labels_len - strlen(drive) - 1),
                  labels + strlen(drive));
-        status_line(client, "failing", line);
+        digest_line(client, "failing", line);
     }
 }
 
@@ -74,39 +57,39 @@ static void status_failing(const struct client *client, const char *text)
 static void status_experts(const struct client *client, const char *text)
 {
     char line[256];
-    double slots = status_number(text, "expertd_expert_slot", NULL);
-    double hits = status_number(text, "expertd_expert_hit", NULL);
-    double wanted = hits + status_number(text, "expertd_expert_miss", NULL);
-    double useful = status_number(text, "expertd_expert_read_bytes", NULL);
-    double drives = status_number(text, "expertd_expert_drive_bytes", NULL);
-    double rate = status_number(text, "expertd_drive_bytes_second", NULL);
-    double best = status_number(text, "expertd_drive_best_bytes_second", NULL);
-    double stall_us = status_number(text, "expertd_expert_stall_us", NULL);
-    double steps_us = 1e6 * status_number(text, "expertd_step_seconds_sum", NULL);
-    double foretold = status_number(text, "expertd_expert_predicted", NULL);
-    double ahead = status_number(text, "expertd_expert_predicted_read", NULL);
+    double slots = digest_number(text, "expertd_expert_slot", NULL);
+    double hits = digest_number(text, "expertd_expert_hit", NULL);
+    double wanted = hits + digest_number(text, "expertd_expert_miss", NULL);
+    double useful = digest_number(text, "expertd_expert_read_bytes", NULL);
+    double drives = digest_number(text, "expertd_expert_drive_bytes", NULL);
+    double rate = digest_number(text, "expertd_drive_bytes_second", NULL);
+    double best = digest_number(text, "expertd_drive_best_bytes_second", NULL);
+    double stall_us = digest_number(text, "expertd_expert_stall_us", NULL);
+    double steps_us = 1e6 * digest_number(text, "expertd_step_seconds_sum", NULL);
+    double foretold = digest_number(text, "expertd_expert_predicted", NULL);
+    double ahead = digest_number(text, "expertd_expert_predicted_read", NULL);
 
     if (slots == 0)
         return;
     snprintf(line, sizeof(line), "%.0f wanted, %.1f %% found in slots; %.0f of %.0f slots used",
              wanted, wanted > 0 ? 100 * hits / wanted : 0,
-             status_number(text, "expertd_expert_slot_used", NULL), slots);
-    status_line(client, "experts", line);
+             digest_number(text, "expertd_expert_slot_used", NULL), slots);
+    digest_line(client, "experts", line);
     snprintf(line, sizeof(line),
              "%.2f GB/s, %.0f %% of their best; %.2f GB read, %.1f %% more than used", rate / 1e9,
              best > 0 ? 100 * rate / best : 0, drives / 1e9,
              useful > 0 ? 100 * (drives / useful - 1) : 0);
-    status_line(client, "drives", line);
+    digest_line(client, "drives", line);
     snprintf(line, sizeof(line), "%.2f s of waiting for drives, %.1f %% of the steps' time",
              stall_us / 1e6, steps_us > 0 ? 100 * stall_us / steps_us : 0);
-    status_line(client, "stalls", line);
+    digest_line(client, "stalls", line);
     if (foretold > 0) {
         snprintf(
             line, sizeof(line), "%.1f %% foretold rightly; %.0f read, %.1f %% of them used",
-            100 * status_number(text, "expertd_expert_predicted_right", NULL) / foretold, ahead,
-            ahead > 0 ? 100 * status_number(text, "expertd_expert_predicted_used", NULL) / ahead
+            100 * digest_number(text, "expertd_expert_predicted_right", NULL) / foretold, ahead,
+            ahead > 0 ? 100 * digest_number(text, "expertd_expert_predicted_used", NULL) / ahead
                       : 0);
-        status_line(client, "read ahead", line);
+        digest_line(client, "read ahead", line);
     }
     status_failing(client, text);
 }
@@ -114,61 +97,42 @@ static void status_experts(const struct client *client, const char *text)
 static void status_metrics(const struct client *client, const char *text)
 {
     char line[256];
-    double steps = status_number(text, "expertd_step", NULL);
-    double host_us = status_number(text, "expertd_step_host_us", NULL);
-    double step_us = host_us + status_number(text, "expertd_step_wait_us", NULL);
-    double drafts = status_number(text, "expertd_draft_token", NULL);
+    double steps = digest_number(text, "expertd_step", NULL);
+    double host_us = digest_number(text, "expertd_step_host_us", NULL);
+    double step_us = host_us + digest_number(text, "expertd_step_wait_us", NULL);
+    double drafts = digest_number(text, "expertd_draft_token", NULL);
 
     snprintf(line, sizeof(line), "%.0f running, %.0f waiting",
-             status_number(text, "expertd_sequence_running", NULL),
-             status_number(text, "expertd_sequence_waiting", NULL));
-    status_line(client, "answers", line);
+             digest_number(text, "expertd_sequence_running", NULL),
+             digest_number(text, "expertd_sequence_waiting", NULL));
+    digest_line(client, "answers", line);
     snprintf(line, sizeof(line), "%.0f complete, %.0f cut at a limit, %.0f cancelled, %.0f failed",
-             status_number(text, "expertd_request_finished", "reason=\"stop\""),
-             status_number(text, "expertd_request_finished", "reason=\"length\""),
-             status_number(text, "expertd_request_finished", "reason=\"cancelled\""),
-             status_number(text, "expertd_request_finished", "reason=\"failed\""));
-    status_line(client, "ended", line);
+             digest_number(text, "expertd_request_finished", "reason=\"stop\""),
+             digest_number(text, "expertd_request_finished", "reason=\"length\""),
+             digest_number(text, "expertd_request_finished", "reason=\"cancelled\""),
+             digest_number(text, "expertd_request_finished", "reason=\"failed\""));
+    digest_line(client, "ended", line);
     snprintf(line, sizeof(line), "%.0f of prompts, %.0f of prompts from cache, %.0f generated",
-             status_number(text, "expertd_prompt_token_computed", NULL),
-             status_number(text, "expertd_prompt_token_cached", NULL),
-             status_number(text, "expertd_generated_token", NULL));
-    status_line(client, "tokens", line);
+             digest_number(text, "expertd_prompt_token_computed", NULL),
+             digest_number(text, "expertd_prompt_token_cached", NULL),
+             digest_number(text, "expertd_generated_token", NULL));
+    digest_line(client, "tokens", line);
     if (drafts > 0) {
         snprintf(line, sizeof(line), "%.0f, %.1f %% right", drafts,
-                 100 * status_number(text, "expertd_draft_token_accepted", NULL) / drafts);
-        status_line(client, "drafts", line);
+                 100 * digest_number(text, "expertd_draft_token_accepted", NULL) / drafts);
+        digest_line(client, "drafts", line);
     }
     if (steps > 0 && step_us > 0) {
         snprintf(line, sizeof(line), "%.0f of %.2f ms each, %.1f %% of that on the host", steps,
                  step_us / steps / 1e3, 100 * host_us / step_us);
-        status_line(client, "steps", line);
+        digest_line(client, "steps", line);
     }
     status_experts(client, text);
     snprintf(line, sizeof(line), "%.0f tokens free",
-             status_number(text, "expertd_kv_token_free", NULL));
-    status_line(client, "KV memory", line);
-    snprintf(line, sizeof(line), "%.0f", status_number(text, "expertd_connection", NULL));
-    status_line(client, "connections", line);
-}
-
-// status_metrics_json makes an object of name{labels} -> value.
-static json_t *status_metrics_json(const char *text)
-{
-    json_t *object = json_object();
-    const char *name, *labels;
-    size_t name_len, labels_len;
-    double value;
-
-    while (object && metrics_next(&text, &name, &name_len, &labels, &labels_len, &value)) {
-        char key[512];
-        int n = labels ? snprintf(key, sizeof(key), "%.*s{%.*s}", (int)name_len, name,
-                                  (int)labels_len, labels)
-                       : snprintf(key, sizeof(key), "%.*s", (int)name_len, name);
-        if (n > 0 && (size_t)n < sizeof(key) && isfinite(value))
-            json_object_set_new(object, key, json_real(value));
-    }
-    return object;
+             digest_number(text, "expertd_kv_token_free", NULL));
+    digest_line(client, "KV memory", line);
+    snprintf(line, sizeof(line), "%.0f", digest_number(text, "expertd_connection", NULL));
+    digest_line(client, "connections", line);
 }
 
 int status_run(struct client *client)
@@ -190,7 +154,7 @@ int status_run(struct client *client)
     const char *metrics = metrics_status == 200 ? metrics_text : "";
     if (client->options.json) {
         json_t *both =
-            json_pack("{s:O, s:o}", "health", health, "metrics", status_metrics_json(metrics));
+            json_pack("{s:O, s:o}", "health", health, "metrics", digest_json(metrics, ""));
         client_print_json(both);
         json_decref(both);
     } else {
