@@ -275,19 +275,19 @@ static int check_interface(const struct nic_check *check, struct fault *fault)
     if (!(strtoul(flags, NULL, 16) & 1u)) // IFF_UP
         return fault_set(fault, ENODEV, "port %s:%s: the interface is down: 'ip link set %s up'",
                          kind, device, device);
-    if (!check_capability(CAP_NET_RAW))
+    if (!check_capability(CAP_NET_RAW) || !check_capability(CAP_NET_ADMIN))
         return fault_set(fault, EPERM,
-                         "port %s:%s: reading frames needs the capability CAP_NET_RAW "
-                         "(AmbientCapabilities= in the unit)",
+                         "port %s:%s: its frames need the capabilities CAP_NET_RAW and "
+                         "CAP_NET_ADMIN (AmbientCapabilities= in the unit)",
                          kind, device);
     if (!xdp)
         return check_plugin(check, "librte_net_af_packet", "librte-net-af-packet23", fault);
-    if (!check_capability(CAP_NET_ADMIN) ||
-        (!check_capability(CAP_BPF) && !check_capability(CAP_SYS_ADMIN)))
+    // BPF and PERFMON are not enough: libxdp asks for a program by its id.
+    if (!check_capability(CAP_SYS_ADMIN))
         return fault_set(fault, EPERM,
-                         "port af_xdp:%s: an XDP program needs the capabilities CAP_NET_ADMIN and "
-                         "CAP_BPF (AmbientCapabilities= in the unit)",
-                         device);
+                         "port af_xdp:%s: an XDP program needs the capability CAP_SYS_ADMIN "
+                         "(AmbientCapabilities= in the unit); af_packet:%s does without",
+                         device, device);
     int err = check_queues(check, fault);
     return err ? err : check_plugin(check, "librte_net_af_xdp", "librte-net-af-xdp23", fault);
 }
