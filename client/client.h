@@ -58,3 +58,4 @@ int pack_run(struct client *client);
 int hash_run(struct client *client);
 int bench_run(struct client *client);
 int key_run(struct client *client);
+int net_run(struct client *client);

@@ -17,6 +17,7 @@
 #define ON_HASH      BIT(COMMAND_HASH)
 #define ON_BENCH     BIT(COMMAND_BENCH)
 #define ON_KEY       BIT(COMMAND_KEY)
+#define ON_NET       BIT(COMMAND_NET)
 
 enum option_type { OPTION_SWITCH, OPTION_TEXT, OPTION_WORD, OPTION_INT, OPTION_REAL };
 
@@ -44,6 +45,9 @@ static const struct command_row command_rows[] = {
     [COMMAND_BENCH] = {"bench", "", "measure the running daemon", 0, 0},
     [COMMAND_KEY] = {"key", "add|list|revoke [NAME]",
                      "who may use the port: make, list, revoke keys; needs no daemon", 1, 2},
+    [COMMAND_NET] = {"net", "bind|unbind PCI",
+                     "give a NIC to the daemon, or back to the kernel; as root, needs no daemon", 2,
+                     2},
 };
 static_assert(sizeof(command_rows) / sizeof(command_rows[0]) == COMMAND_COUNT, "every command");
 
@@ -103,8 +107,8 @@ static const struct option_row option_rows[] = {
      "plan for this device: auto, an index, a UUID or part of its name (auto)"},
     {"drives", "DIR,DIR...", OPTION_TEXT, ON_PACK, AT(drives), 0, 0, NULL,
      "cut each record into parts, one a directory, to be read from all at once"},
-    {"force", NULL, OPTION_SWITCH, ON_PACK, AT(force), 0, 0, NULL,
-     "replace the pack that is there"},
+    {"force", NULL, OPTION_SWITCH, ON_PACK | ON_NET, AT(force), 0, 0, NULL,
+     "pack: replace the pack that is there; net bind: even the NIC of the default route"},
     {"output", "FILE", OPTION_TEXT, ON_HASH, AT(output), 0, 0, NULL,
      "the list (where the daemon looks for it)"},
     {"verify", NULL, OPTION_SWITCH, ON_PACK | ON_HASH, AT(verify), 0, 0, NULL,

@@ -21,6 +21,7 @@ enum command {
     COMMAND_HASH,
     COMMAND_BENCH,
     COMMAND_KEY,
+    COMMAND_NET,
     COMMAND_COUNT
 };
 
@@ -47,7 +48,7 @@ struct options {
     // inspect.
     const char *device;
 
-    // pack.
+    // pack; force: net too.
     const char *drives; // directories, separated by commas; NULL: none
     bool force;
 
