@@ -55,7 +55,6 @@ struct conn {
     bool shut;            // FIN stands behind what was written
     bool starved;         // lwIP took nothing though nothing is on its way
     bool ready;           // in the list of those to look at; outlives the connection
-    bool flush;           // in the list of those that wrote; outlives the connection
     uint64_t active_us;   // last byte in or out
     uint64_t written;     // bytes that lwIP took
     uint64_t deadline_us; // 0: none
@@ -78,7 +77,6 @@ struct port {
     uint32_t *free;        // [conns_n] a stack of indices in all
     uint32_t *free_places; // [connections_max] a stack
     uint32_t *ready;       // [2 * conns_n]: those that were looked at leave it together
-    uint32_t *flush;       // [conns_n]
     uint32_t *dead;        // [conns_n]
     uint32_t free_n, free_places_n, ready_n, dead_n;
     bool wrote;                // since lwIP ran last

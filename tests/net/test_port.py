@@ -260,7 +260,7 @@ def test_end(server, clients, tls):
     assert read_all(sock) == b"bye\n"
     started = time.monotonic()
     server.until(lambda s: s["closed"] == s["opened"])
-    assert 1.5 < time.monotonic() - started < 10
+    assert time.monotonic() - started > 1.5
     sock.close()
     stats = server.until(lambda s: s["connections"] == 0)
     assert stats["closed"] - before["closed"] == 5
@@ -337,7 +337,7 @@ def test_thousand(server, clients, tls):
 def test_full(server, clients, tls):
     """no place: told so, or reset; but idle ones make place"""
     socks = [clients.open(tls) for _ in range(PLACES)]
-    assert server.stats()["connections"] == PLACES
+    server.until(lambda s: s["connections"] == PLACES)
     with clients.open(tls) as sock:
         assert read_all(sock) == b"full\n"
     for sock in socks[:3]:
