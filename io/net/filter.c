@@ -194,12 +194,12 @@ static enum filter_verdict judge_arp(struct filter *f, const uint8_t *frame, siz
     static const uint8_t ethernet_ip4[6] = {0, 1, 8, 0, 6, 4};
     const uint8_t *arp = frame + WIRE_ETHERNET;
 
+    // Who speaks for another station would have us send to it what is for a third.
     if (n < WIRE_ETHERNET + WIRE_ARP || memcmp(arp, ethernet_ip4, 6) != 0 ||
-        wire_u16(arp + 6) < 1 || wire_u16(arp + 6) > 2)
+        wire_u16(arp + 6) < 1 || wire_u16(arp + 6) > 2 || memcmp(arp + 8, frame + 6, 6) != 0)
         return FILTER_MALFORMED;
     bool gratuitous = memcmp(arp + 14, arp + 24, 4) == 0;
-    if (arp[8] & 1 || mac_ours(f, arp + 8) || ip4_ours(f, arp + 14) ||
-        (!ip4_ours(f, arp + 24) && !gratuitous))
+    if (mac_ours(f, arp + 8) || ip4_ours(f, arp + 14) || (!ip4_ours(f, arp + 24) && !gratuitous))
         return FILTER_FOREIGN;
 
     struct source *s = source_place(f, source_tag(f, frame + 6, 6), now_us, false);

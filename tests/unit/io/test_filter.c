@@ -251,7 +251,7 @@ static void test_verdicts(void)
         {query, 15, 6, FILTER_MALFORMED}, // not Ethernet
         {query, 18, 8, FILTER_MALFORMED}, // length of a MAC
         {query, 21, 3, FILTER_MALFORMED}, // operation
-        {query, 22, 1, FILTER_FOREIGN},   // a multicast MAC
+        {query, 22, 1, FILTER_MALFORMED}, // speaks for another MAC
         {query, 41, 99, FILTER_FOREIGN},  // asks for another
         {ping, 0, 2, FILTER_PASS},
         {ping, 34, 5, FILTER_ICMP}, // a redirect
