@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // tcp: lwIP over a NIC: frames in, in-order bytes of connections out.  ARP, ICMP, IPv6 neighbour
 // discovery and SLAAC are lwIP's; the DHCP client is ours (io/net/dhcp.h), since Debian's lwIP is
-// built without one.  tcp.c, tcp_link.c and tcp_address.c are the only files that include lwIP.
+// built without one.  tcp.c and tcp_link.c are the only files that include lwIP.
 //
 // lwIP's state is one a process and belongs to the net thread: it is started without lwIP's own
 // thread, and tcp_run does the timers, so that no lock is needed.
@@ -64,6 +64,7 @@ int tcp_create(const struct tcp_params *params, struct tcp **ret, struct fault *
 void tcp_destroy(struct tcp **tcp);
 
 // tcp_take judges and takes a frame; it is freed here, or later when a segment before it came.
+// now_us: of clock_us, here and below.
 void tcp_take(struct tcp *tcp, const struct nic_frame *frame, uint64_t now_us);
 // tcp_run does what is due (retransmissions, ARP, DHCP) and sends what was written; call it after
 // each burst of frames too.  Returns in how many microseconds it must be called again.
