@@ -1,14 +1,27 @@
 // SPDX-License-Identifier: MIT
-// net: a NIC for the daemon, or back for the kernel.
+// net: what the port does; a NIC for the daemon, or back for the kernel.
 #include "client/client.h"
 #include "client/net_bind.h"
+#include "client/net_status.h"
 
 #include <errno.h>
 #include <string.h>
 
+static int usage(struct client *client, const char *why, const char *word)
+{
+    struct fault fault;
+    fault_set(&fault, EINVAL, "net: %s%s", word, why);
+    (void)client_complain(client, &fault);
+    return EXIT_USAGE;
+}
+
 int net_run(struct client *client)
 {
+    if (client->options.args_n == 0)
+        return net_status(client);
     const char *verb = client->options.args[0];
+    if (client->options.args_n == 1)
+        return usage(client, " needs the PCI address of a NIC", verb);
     struct net_bind bind = {
         .pci = client->options.args[1], .force = client->options.force, .root = ""};
     char note[NET_BIND_TEXT_MAX];
@@ -20,9 +33,7 @@ int net_run(struct client *client)
     } else if (strcmp(verb, "unbind") == 0) {
         err = net_bind_undo(&bind, note, &fault);
     } else {
-        fault_set(&fault, EINVAL, "net: '%s' is neither bind nor unbind", verb);
-        (void)client_complain(client, &fault);
-        return EXIT_USAGE;
+        return usage(client, " is neither bind nor unbind", verb);
     }
     if (err)
         return client_complain(client, &fault);

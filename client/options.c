@@ -45,9 +45,8 @@ static const struct command_row command_rows[] = {
     [COMMAND_BENCH] = {"bench", "", "measure the running daemon", 0, 0},
     [COMMAND_KEY] = {"key", "add|list|revoke [NAME]",
                      "who may use the port: make, list, revoke keys; needs no daemon", 1, 2},
-    [COMMAND_NET] = {"net", "bind|unbind PCI",
-                     "give a NIC to the daemon, or back to the kernel; as root, needs no daemon", 2,
-                     2},
+    [COMMAND_NET] = {"net", "[bind|unbind PCI]",
+                     "show the port; give a NIC to the daemon, or back to the kernel", 0, 2},
 };
 static_assert(sizeof(command_rows) / sizeof(command_rows[0]) == COMMAND_COUNT, "every command");
 

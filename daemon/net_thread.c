@@ -12,6 +12,7 @@
 struct net {
     struct front front; // first: front.turn gets it
     struct port *port;
+    struct tls_files files;
     uint64_t publish_us;                                             // when next
     char address4[CONNS_ADDRESS_TEXT], address6[CONNS_ADDRESS_TEXT]; // that were logged
     bool link_up;
@@ -31,6 +32,13 @@ static void changes_log(struct net *net, const struct port_stats *s)
     memcpy(net->address6, s->address6[1], sizeof(net->address6));
 }
 
+static void certificate_warn(const struct tls_files *files)
+{
+    struct fault warning;
+    if (files->certificate[0] && tls_files_warn(files, &warning))
+        log_warning("%s", warning.text);
+}
+
 static void turn(struct front *f)
 {
     struct net *net = (struct net *)f;
@@ -39,6 +47,7 @@ static void turn(struct front *f)
         struct fault fault = {0};
         if (port_tls_reload(net->port, &fault) != 0)
             log_error("reload: %s; the old certificate stays", fault.text);
+        certificate_warn(&net->files);
     }
     if (now_us < net->publish_us)
         return;
@@ -62,6 +71,8 @@ void *net_thread(void *arg)
     if (err == 0) {
         net.front.conns = port_conns(net.port);
         net.front.turn = turn;
+        net.files = params.tls;
+        certificate_warn(&net.files);
         front_run(&net.front);
     } else {
         front_failed(&net.front, &fault);
