@@ -679,7 +679,8 @@ static int parts_make(struct tcp *tcp)
     if (!err)
         err = filter_create(&filter, &tcp->filter);
     if (!err)
-        err = tcp_link_init(&tcp->link, tcp->params.nic, secret + 2);
+        err = tcp_link_init(&tcp->link, tcp->params.nic, secret + 2,
+                            tcp->params.connections_max + tcp->params.half_open_max);
     tcp->linked = !err;
     return err ? err : listen_all(tcp);
 }

@@ -9,6 +9,7 @@
 #include <lwip/etharp.h>
 #include <lwip/ethip6.h>
 #include <lwip/priv/tcp_priv.h>
+#include <lwip/sys.h>
 #include <netif/ethernet.h>
 #include <stdlib.h>
 #include <string.h>
@@ -24,34 +25,49 @@ struct tcp_link_frame {
     struct tcp_link_frame *next;
 };
 
-/* ---------------------------------------------------------------- sequence numbers */
+/* ---------------------------------------------------------------- connections on the wire */
 
-// secret_offset: ours and theirs are addresses of n bytes, the ports as they are in the header.
-static uint32_t secret_offset(const struct tcp_link *link, const uint8_t *ours,
-                              const uint8_t *theirs, size_t n, const uint8_t *our_port,
-                              const uint8_t *their_port)
+// secret_of a connection; its lower half is the offset of our sequence numbers.
+// ours, theirs: addresses of n bytes, the ports as they are in the header.
+static uint64_t secret_of(const struct tcp_link *link, const uint8_t *ours, const uint8_t *theirs,
+                          size_t n, const uint8_t *our_port, const uint8_t *their_port)
 {
     uint8_t bytes[16 + 16 + 4];
     memcpy(bytes, ours, n);
     memcpy(bytes + n, theirs, n);
     memcpy(bytes + 2 * n, our_port, 2);
     memcpy(bytes + 2 * n + 2, their_port, 2);
-    return (uint32_t)siphash(link->secret, bytes, 2 * n + 4);
+    return siphash(link->secret, bytes, 2 * n + 4);
+}
+
+// secret_out finds a TCP header in the first [n] bytes of an IP packet that lwIP made: without
+// options, it sends none.  Returns its place, 0 if it is no TCP.
+static size_t secret_out(const struct tcp_link *link, const uint8_t *ip, size_t n,
+                         uint64_t *ret_secret)
+{
+    if (n >= WIRE_IP4 + WIRE_TCP && ip[0] == 0x45 && ip[9] == WIRE_PROTOCOL_TCP) {
+        const uint8_t *tcp = ip + WIRE_IP4;
+        *ret_secret = secret_of(link, ip + 12, ip + 16, 4, tcp, tcp + 2);
+        return WIRE_IP4;
+    }
+    if (n >= WIRE_IP6 + WIRE_TCP && ip[0] >> 4 == 6 && ip[6] == WIRE_PROTOCOL_TCP) {
+        const uint8_t *tcp = ip + WIRE_IP6;
+        *ret_secret = secret_of(link, ip + 8, ip + 24, 16, tcp, tcp + 2);
+        return WIRE_IP6;
+    }
+    return 0;
 }
 
 // number_out: the first [n] bytes of a frame that lwIP made.
 static void number_out(const struct tcp_link *link, uint8_t *head, size_t n)
 {
-    uint16_t type = n >= WIRE_ETHERNET + WIRE_IP4 ? wire_u16(head + 12) : 0;
-    uint8_t *ip = head + WIRE_ETHERNET;
-
-    if (type == WIRE_TYPE_IP4 && ip[9] == WIRE_PROTOCOL_TCP && n >= HEAD_MAX - 20) {
-        uint8_t *tcp = ip + WIRE_IP4; // lwIP sends no options
-        wire_tcp_add(tcp, 4, secret_offset(link, ip + 12, ip + 16, 4, tcp, tcp + 2));
-    } else if (type == WIRE_TYPE_IP6 && ip[6] == WIRE_PROTOCOL_TCP && n >= HEAD_MAX) {
-        uint8_t *tcp = ip + WIRE_IP6;
-        wire_tcp_add(tcp, 4, secret_offset(link, ip + 8, ip + 24, 16, tcp, tcp + 2));
-    }
+    uint16_t type = n >= WIRE_ETHERNET ? wire_u16(head + 12) : 0;
+    uint64_t secret;
+    if (type != WIRE_TYPE_IP4 && type != WIRE_TYPE_IP6)
+        return;
+    size_t at = secret_out(link, head + WIRE_ETHERNET, n - WIRE_ETHERNET, &secret);
+    if (at)
+        wire_tcp_add(head + WIRE_ETHERNET + at, 4, (uint32_t)secret);
 }
 
 static void number_in(const struct tcp_link *link, const struct nic_frame *frame)
@@ -61,10 +77,11 @@ static void number_in(const struct tcp_link *link, const struct nic_frame *frame
     if (!wire_parse(frame->data, frame->n, &wire) || wire.protocol != WIRE_PROTOCOL_TCP)
         return;
     uint8_t *tcp = frame->data + wire.at;
+    uint64_t secret = secret_of(link, frame->data + wire.target, frame->data + wire.source,
+                                wire.address_bytes, tcp + 2, tcp);
+    tcp_path_seen(link->paths, secret, frame->data + 6, (tcp[13] & WIRE_SYN) != 0, sys_now());
     if (tcp[13] & WIRE_ACK)
-        wire_tcp_add(tcp, 8,
-                     0u - secret_offset(link, frame->data + wire.target, frame->data + wire.source,
-                                        wire.address_bytes, tcp + 2, tcp));
+        wire_tcp_add(tcp, 8, 0u - (uint32_t)secret);
 }
 
 /* ---------------------------------------------------------------- out */
@@ -97,6 +114,35 @@ static err_t link_output(struct netif *netif, struct pbuf *p)
         return ERR_IF;
     }
     return ERR_OK;
+}
+
+// path_output sends a segment on its connection's path; false if that is for lwIP to find.
+static bool path_output(struct netif *netif, struct pbuf *p, uint16_t type, err_t *ret)
+{
+    const struct tcp_link *link = netif->state;
+    struct eth_addr from, to;
+    uint64_t secret;
+    if (!secret_out(link, p->payload, p->len, &secret))
+        return false;
+    const uint8_t *mac = tcp_path_find(link->paths, secret, sys_now());
+    if (!mac)
+        return false;
+    memcpy(from.addr, netif->hwaddr, sizeof(from.addr));
+    memcpy(to.addr, mac, sizeof(to.addr));
+    *ret = ethernet_output(netif, p, &from, &to, type);
+    return true;
+}
+
+static err_t output4(struct netif *netif, struct pbuf *p, const ip4_addr_t *address)
+{
+    err_t err;
+    return path_output(netif, p, ETHTYPE_IP, &err) ? err : etharp_output(netif, p, address);
+}
+
+static err_t output6(struct netif *netif, struct pbuf *p, const ip6_addr_t *address)
+{
+    err_t err;
+    return path_output(netif, p, ETHTYPE_IPV6, &err) ? err : ethip6_output(netif, p, address);
 }
 
 /* ---------------------------------------------------------------- in */
@@ -179,8 +225,8 @@ static err_t link_up(struct netif *netif)
 
     netif->name[0] = 'e';
     netif->name[1] = 'x';
-    netif->output = etharp_output;
-    netif->output_ip6 = ethip6_output;
+    netif->output = output4;
+    netif->output_ip6 = output6;
     netif->linkoutput = link_output;
     netif->mtu = info->mtu;
     netif->hwaddr_len = sizeof(info->mac);
@@ -189,13 +235,14 @@ static err_t link_up(struct netif *netif)
     return ERR_OK;
 }
 
-int tcp_link_init(struct tcp_link *link, struct nic *nic, const uint64_t secret[2])
+int tcp_link_init(struct tcp_link *link, struct nic *nic, const uint64_t secret[2],
+                  uint32_t connections_max)
 {
     *link = (struct tcp_link){.nic = nic, .frames_n = nic_mbufs_free(nic)};
     memcpy(link->secret, secret, sizeof(link->secret));
     link->netif = calloc(1, sizeof(*link->netif));
     link->frames = calloc(link->frames_n + 1, sizeof(*link->frames));
-    if (!link->frames || !link->netif)
+    if (!link->frames || !link->netif || tcp_paths_create(connections_max, &link->paths))
         goto fail;
     for (uint32_t i = 0; i < link->frames_n; i++) {
         link->frames[i].link = link;
@@ -213,6 +260,7 @@ int tcp_link_init(struct tcp_link *link, struct nic *nic, const uint64_t secret[
     return 0;
 
 fail:
+    tcp_paths_destroy(&link->paths);
     free(link->frames);
     free(link->netif);
     return -ENOMEM;
@@ -223,6 +271,7 @@ void tcp_link_fini(struct tcp_link *link)
     netif_remove(link->netif);
     assert(link->held == 0);
     assert(link->copies == 0);
+    tcp_paths_destroy(&link->paths);
     free(link->frames);
     free(link->netif);
 }

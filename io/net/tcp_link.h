@@ -7,6 +7,7 @@
 // Owner: the net thread.
 #pragma once
 #include "io/net/nic.h"
+#include "io/net/tcp_path.h"
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -17,6 +18,7 @@ struct tcp_link {
     struct nic *nic;
     struct netif *netif; // of lwIP
     uint64_t secret[2];
+    struct tcp_paths *paths;
     struct tcp_link_frame *frames; // [frames_n], a list of free ones
     struct tcp_link_frame *free;
     uint32_t frames_n;
@@ -27,8 +29,9 @@ struct tcp_link {
 };
 
 // tcp_link_init adds the interface to lwIP, without addresses, and brings it up.  secret: random.
-// 0 or -ENOMEM.
-int tcp_link_init(struct tcp_link *link, struct nic *nic, const uint64_t secret[2]);
+// connections_max: half-open and closing ones too.  0 or -ENOMEM.
+int tcp_link_init(struct tcp_link *link, struct nic *nic, const uint64_t secret[2],
+                  uint32_t connections_max);
 // tcp_link_fini takes it out.  No pbuf of it may be left.
 void tcp_link_fini(struct tcp_link *link);
 

@@ -359,12 +359,7 @@ def case_numbers(server):
     for port in range(20000, 20040):
         wire.send(Ether(dst=MAC, src=wire.mac) / IP(src="10.9.0.77", dst=HOST4)
                   / TCP(sport=port, dport=ECHO, flags="S", seq=1))
-        # 10.9.0.77 is nobody's: lwIP asks for it first.
-        if port == 20000:
-            from scapy.layers.l2 import ARP
-            wire.until(lambda f: f[12:14] == b"\x08\x06" and f[38:42] == bytes([10, 9, 0, 77]))
-            wire.send(Ether(dst=MAC, src=wire.mac) / ARP(op=2, hwsrc=wire.mac, psrc="10.9.0.77",
-                                                         hwdst=MAC, pdst=HOST4))
+        # 10.9.0.77 is nobody's: the answer goes where the SYN came from.
         frame = wire.until(lambda f: f[12:14] == b"\x08\x00" and f[23] == 6
                            and f[36:38] == struct.pack(">H", port))
         numbers.append(struct.unpack(">I", frame[38:42])[0])
@@ -374,6 +369,36 @@ def case_numbers(server):
     for port in range(20000, 20040):
         wire.send(Ether(dst=MAC, src=wire.mac) / IP(src="10.9.0.77", dst=HOST4)
                   / TCP(sport=port, dport=ECHO, flags="R", seq=2))
+
+
+def case_neighbours(server):
+    """more machines than lwIP's tables have places for: nobody is asked for again and again."""
+    ns = server.namespace
+    for i in range(40):
+        ns.address("tap0", f"10.9.0.{100 + i}/24")
+        ns.address("tap0", f"fd09::{100 + i:x}/64")
+    wire = Wire(server)
+    socks = [server.connect(HOST6 if i % 2 else HOST4,
+                            source=f"fd09::{100 + i:x}" if i % 2 else f"10.9.0.{100 + i}")
+             for i in range(40)]
+    asked = 0
+    for turn in range(5):
+        for i, sock in enumerate(socks):
+            sock.sendall(bytes([turn, i]))
+        for i, sock in enumerate(socks):
+            check(exact(sock, 2) == bytes([turn, i]), "another echo")
+    for sock in socks:
+        sock.close()
+    wire.sock.setblocking(False)
+    try:
+        while True:
+            frame = wire.sock.recv(2048)
+            ours = frame[6:12] == MAC
+            asked += ours and frame[12:14] == b"\x08\x06" and frame[20:22] == b"\0\x01"
+            asked += ours and frame[12:14] == b"\x86\xdd" and frame[20] == 58 and frame[54] == 135
+    except BlockingIOError:
+        pass
+    check(asked <= 4, f"{asked} ARP and ND requests for 40 peers")
 
 
 def case_half_open(server):
@@ -626,6 +651,7 @@ def case_dhcp(program):
 CASES = {  # case: keys of the server
     case_echo: {}, case_small: {}, case_half_close: {}, case_we_close_first: {}, case_reset: {},
     case_slow_reader: {}, case_cycles: {}, case_ping: {}, case_numbers: {}, case_silent: {},
+    case_neighbours: {},
     case_limits: {"connections": 12, "per_address": 8},
     case_half_open: {"half_open": 16, "syn_second": 1600},
     case_out_of_order: {"mbufs": 64}, case_junk: {}, case_slaac: {"address6": "auto"},
