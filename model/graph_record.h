@@ -172,8 +172,8 @@ void graph_submit(struct graph *g);
 void graph_wait(struct graph *g, struct graph_cmd *cmd);
 
 // Streamed experts (graph_experts.c).
-// graph_foretell asks the router of a layer, if it is an MoE one, about the residual as it is before
-// the layer's attention, in a submission of its own; graph_foretold tells the source what a
+// graph_foretell asks the router of a layer, if it is an MoE one, about the residual as it is
+// before the layer's attention, in a submission of its own; graph_foretold tells the source what a
 // submission foretold, if one did, waiting for it.
 void graph_foretell(struct graph *g, uint32_t layer_idx);
 void graph_foretold(struct graph *g);
