@@ -39,6 +39,18 @@ static void certificate_warn(const struct tls_files *files)
         log_warning("%s", warning.text);
 }
 
+static void start_log(const struct net *net)
+{
+    const struct conf *conf = &net->front.t->conf;
+    struct port_stats s;
+    port_stats(net->port, &s);
+    const uint8_t *m = s.nic.mac;
+    log_info("port %s: %s, %02x:%02x:%02x:%02x:%02x:%02x; HTTP on %u, HTTPS on %u (0: not served)",
+             conf->net_port, s.nic.driver, m[0], m[1], m[2], m[3], m[4], m[5], conf->net_http_port,
+             conf->net_https_port);
+    log_info("plan: frames of the port: %.1f MB, host", (double)s.nic.pool_bytes / 1e6);
+}
+
 static void turn(struct front *f)
 {
     struct net *net = (struct net *)f;
@@ -73,6 +85,7 @@ void *net_thread(void *arg)
         net.front.turn = turn;
         net.files = params.tls;
         certificate_warn(&net.files);
+        start_log(&net);
         front_run(&net.front);
     } else {
         front_failed(&net.front, &fault);
