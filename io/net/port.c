@@ -290,12 +290,15 @@ static void conn_deliver(struct port *p, struct conn *c)
     while (c->state == CONN_OPEN && !c->paused && (n = bytes_n(&c->in)) > 0) {
         if (n > CONNS_INPUT_BYTES)
             n = CONNS_INPUT_BYTES;
+        c->paused = true; // unless it takes everything, or calls conns_resume
         size_t used = params->ops.received(params->user, c->place, bytes_front(&c->in), n);
         assert(used <= n);
-        c->paused = used < n;
         bytes_drop(&c->in, used, 0);
+        if (used < n)
+            break; // in its turn, so that pipelined requests do not keep others waiting
+        c->paused = false;
     }
-    if (c->state == CONN_OPEN && c->eof && !c->paused && !c->eof_told) {
+    if (c->state == CONN_OPEN && c->eof && !c->paused && bytes_n(&c->in) == 0 && !c->eof_told) {
         c->eof_told = true;
         params->ops.ended(params->user, c->place);
     }
@@ -346,6 +349,7 @@ static bool conn_decrypt(struct port *p, struct conn *c)
         waiting += (size_t)got;
     }
     conn_pump(p, c); // the handshake's answers, alerts
+    c->backlog |= conn_unsent(c) > 0;
     if (c->state == CONN_HANDSHAKE && tls_conn_ready(c->tls)) {
         p->tls_handshakes++;
         p->tls_resumed += tls_conn_resumed(c->tls);

@@ -106,6 +106,10 @@ static bool line_do(uint32_t conn, const char *line)
         say(conn, "ok\n", 3);
     } else if (strcmp(line, "sink") == 0) {
         p->sinks = true;
+    } else if (strcmp(line, "next") == 0) { // as HTTP does: one at a time
+        say(conn, "next\n", 5);
+        conns_resume(conns, conn);
+        return false;
     } else if (strcmp(line, "hold") == 0) {
         p->holds = true; // until the deadline
         conns_deadline(conns, conn, clock_us() + 1000000);

@@ -155,6 +155,9 @@ def test_echo(server, clients, tls):
         sock.sendall(b"".join(b"echo %d\n" % i for i in range(2000)))  # pipelined
         want = b"".join(b"%d\n" % i for i in range(2000))
         assert read_all(sock, len(want)) == want
+        # Pipelined to one that takes one thing at a time, and goes on before it returns.
+        sock.sendall(b"next\n" * 20000)
+        assert read_all(sock, 5 * 20000) == b"next\n" * 20000
         for byte in b"echo byte by byte\n":
             sock.sendall(bytes([byte]))
         assert read_all(sock, 13) == b"byte by byte\n"
