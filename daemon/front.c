@@ -176,6 +176,9 @@ static size_t on_received(void *user, uint32_t conn, const char *bytes, size_t n
     struct connection *c = &f->places[conn];
     if (c->req != REQ_NONE || c->reader.state == HTTP_STATE_DONE)
         return 0; // one at a time
+    // Nor while an answer waits to be read: who only asks would have us keep answers without end.
+    if (c->reader.state == HTTP_STATE_IDLE && conns_unsent(f->conns, conn) > 0)
+        return 0; // on_drained resumes
     enum http_state before = c->reader.state;
     size_t used = 0;
     for (;;) {
@@ -204,6 +207,7 @@ static void on_drained(void *user, uint32_t conn)
 {
     struct front *f = user;
     f->places[conn].moved_us = clock_us();
+    conns_resume(f->conns, conn); // what was pipelined behind the answer
 }
 
 static void request_timeout(struct front *f, uint32_t conn)
@@ -229,6 +233,8 @@ static void on_expired(void *user, uint32_t conn)
         conn_deadline(f, conn);
     } else if (c->reader.state == HTTP_STATE_HEAD || c->reader.state == HTTP_STATE_BODY) {
         request_timeout(f, conn);
+    } else if (conns_unsent(f->conns, conn) > 0) {
+        conn_deadline(f, conn); // it still reads, and may have asked more
     } else {
         conns_finish(f->conns, conn);
     }

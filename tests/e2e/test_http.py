@@ -226,6 +226,24 @@ class Strict(unittest.TestCase):
                 time.sleep(0.001)
             self.assertEqual(statuses(read_all(s)), [200, 200, 404, 200, 200, 400, 200])
 
+    def test_pipelining_unread(self):
+        """who asks on and on and reads nothing is not read either, and gets every answer later"""
+        one = b"GET /nowhere HTTP/1.1\r\nHost: x\r\n\r\n"
+        sent = 0
+        with daemon.raw() as s:
+            s.settimeout(1)
+            with self.assertRaises(TimeoutError):
+                while sent < 64 << 20:
+                    sent += s.send(one * 1000)
+            s.settimeout(None)
+            rest = one[len(one) - -sent % len(one):] if sent % len(one) else b""
+            last = one.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n")
+            sender = threading.Thread(target=s.sendall, args=(rest + last,))
+            sender.start()
+            got = statuses(read_all(s))
+            sender.join()
+        self.assertEqual(got, [404] * ((sent + len(rest)) // len(one) + 1))
+
     def test_expect_continue(self):
         body = json.dumps(chat_body()).encode()
         head = (b"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nConnection: close\r\n"
