@@ -1,72 +1,25 @@
 // SPDX-License-Identifier: MIT
 #include "api/utf8.h"
 
+#include "base/utf8.h"
+
 #include <assert.h>
 #include <string.h>
 
-// What stands at the beginning of some bytes.
-struct utf8_scan {
-    size_t n;  // bytes of the character, or of the maximal invalid part
-    bool good; // a whole, valid character
-    bool cut;  // so far valid, but the bytes end in the middle of it
-};
-
-// Table 3-7 of the Unicode standard: the second byte's range depends on the first.
-static struct utf8_scan utf8_scan(const unsigned char *p, size_t n)
-{
-    unsigned char lo = 0x80, hi = 0xbf;
-    size_t need;
-
-    if (p[0] < 0x80)
-        return (struct utf8_scan){.n = 1, .good = true};
-    if (p[0] >= 0xc2 && p[0] <= 0xdf) {
-        need = 2;
-    } else if (p[0] >= 0xe0 && p[0] <= 0xef) {
-        need = 3;
-        lo = p[0] == 0xe0 ? 0xa0 : 0x80;
-        hi = p[0] == 0xed ? 0x9f : 0xbf; // no surrogates
-    } else if (p[0] >= 0xf0 && p[0] <= 0xf4) {
-        need = 4;
-        lo = p[0] == 0xf0 ? 0x90 : 0x80;
-        hi = p[0] == 0xf4 ? 0x8f : 0xbf; // none above U+10FFFF
-    } else {
-        return (struct utf8_scan){.n = 1};
-    }
-
-    size_t i = 1;
-    for (; i < need && i < n; i++) {
-        if (p[i] < lo || p[i] > hi)
-            return (struct utf8_scan){.n = i};
-        lo = 0x80;
-        hi = 0xbf;
-    }
-    return (struct utf8_scan){.n = i, .good = i == need, .cut = i < need};
-}
-
 bool utf8_check(const char *text, size_t n, size_t *ret_offset)
 {
-    const unsigned char *p = (const unsigned char *)text;
-
-    for (size_t i = 0; i < n;) {
-        if (p[i] < 0x80) {
-            i++;
-            continue;
-        }
-        struct utf8_scan scan = utf8_scan(p + i, n - i);
-        if (!scan.good) {
-            if (ret_offset)
-                *ret_offset = i;
-            return false;
-        }
-        i += scan.n;
-    }
-    return true;
+    size_t valid = utf8_valid_len(text, n);
+    if (valid < n && ret_offset)
+        *ret_offset = valid;
+    return valid == n;
 }
 
 size_t utf8_invalid(const char *text, size_t n)
 {
+    uint32_t len;
     assert(n > 0);
-    return utf8_scan((const unsigned char *)text, n).n;
+    utf8_step((const unsigned char *)text, n, &len);
+    return len;
 }
 
 size_t utf8_prefix(const char *text, size_t n)
@@ -77,8 +30,9 @@ size_t utf8_prefix(const char *text, size_t n)
         unsigned char c = p[n - back];
         if (c < 0x80)
             return n;
+        uint32_t len;
         if (c >= 0xc0) // a first byte: is its character whole?
-            return utf8_scan(p + n - back, back).cut ? n - back : n;
+            return utf8_step(p + n - back, back, &len) == UTF8_CUT ? n - back : n;
     }
     return n;
 }
@@ -107,21 +61,22 @@ size_t utf8_stream_push(struct utf8_stream *s, const char *bytes, size_t n, char
             window_n++;
         }
 
-        struct utf8_scan scan = utf8_scan(window, window_n);
-        if (scan.cut && i + (window_n - held) == n) {
-            memcpy(s->held, window, scan.n);
-            s->held_n = (uint8_t)scan.n;
+        uint32_t len;
+        enum utf8_step step = utf8_step(window, window_n, &len);
+        if (step == UTF8_CUT && i + (window_n - held) == n) {
+            memcpy(s->held, window, len);
+            s->held_n = (uint8_t)len;
             return out_n;
         }
-        assert(scan.n >= held); // held bytes are the beginning of one character
-        if (scan.good) {
-            memcpy(out + out_n, window, scan.n);
-            out_n += scan.n;
+        assert(len >= held); // held bytes are the beginning of one character
+        if (step == UTF8_WHOLE) {
+            memcpy(out + out_n, window, len);
+            out_n += len;
         } else {
             memcpy(out + out_n, UTF8_REPLACEMENT, 3);
             out_n += 3;
         }
-        i += scan.n - held;
+        i += len - held;
         s->held_n = 0;
     }
     return out_n;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 #include "model/nfc.h"
-#include "model/utf8.h"
+#include "base/utf8.h"
 
 #include <errno.h>
 #include <stdint.h>

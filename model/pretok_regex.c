@@ -2,7 +2,7 @@
 #include "model/pretok_regex.h"
 
 #define PCRE2_CODE_UNIT_WIDTH 8
-#include "model/utf8.h"
+#include "base/utf8.h"
 #include <ctype.h>
 #include <errno.h>
 #include <pcre2.h>

@@ -2,7 +2,7 @@
 #include "model/tokenizer.h"
 #include "model/nfc.h"
 #include "model/tokenizer_load.h"
-#include "model/utf8.h"
+#include "base/utf8.h"
 
 #include <errno.h>
 #include <stdlib.h>

@@ -2,7 +2,7 @@
 // tokenizer.json of the Hugging Face tokenizers library: what of it is understood, and what is
 // refused by name.
 #include "model/tokenizer_load.h"
-#include "model/utf8.h"
+#include "base/utf8.h"
 
 #include <errno.h>
 #include <stdlib.h>

@@ -3,7 +3,7 @@
 // files.
 #pragma once
 #include "model/tokenizer_load.h"
-#include "model/utf8.h"
+#include "base/utf8.h"
 #include "tests/check.h"
 
 #include <string.h>

@@ -3,7 +3,7 @@
 // classes.  (The golden pieces are in test_tokenizer.)
 #include "model/pretok.h"
 #include "model/pretok_regex.h"
-#include "model/utf8.h"
+#include "base/utf8.h"
 #include "tests/check.h"
 
 #include <errno.h>

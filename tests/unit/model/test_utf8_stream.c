@@ -3,7 +3,7 @@
 // between tokens fall.
 #include "api/utf8.h"
 #include "model/tokenizer.h"
-#include "model/utf8.h"
+#include "base/utf8.h"
 #include "tests/check.h"
 
 #include <string.h>

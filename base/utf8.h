@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// utf8: the few things the text side of the model needs to know about UTF-8.
+// utf8: characters in bytes: where they end, and which bytes are none.
 // Well-formed means Unicode's table 3-7: no surrogates, no overlong forms, nothing above U+10FFFF.
 #pragma once
 #include <stddef.h>
