@@ -19,21 +19,22 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <time.h>
 #include <unistd.h>
 
-#define NIC_BURST        32u   // frames a call; net_af_xdp takes no more
-#define NIC_MTU_MAX      1500u // a frame of it fits one mbuf of DPDK's usual size
-#define NIC_HEADER_MAX   18u   // Ethernet's, with a VLAN tag
-#define NIC_POLL_US      800u  // between looks at a port without interrupts: 1 ms is promised
-#define NIC_CACHE        128u  // mbufs a thread keeps out of the pool's ring
-#define NIC_RING_XDP     2048u // net_af_xdp takes as many mbufs at once, whatever it is asked for
-#define NIC_RING_PCI     2048u // 1.4 ms of the smallest frames at 1 Gbit/s: longer than a sleep
-#define NIC_RING_TAP     256u  // net_tap has a queue of its own in the kernel; it only costs mbufs
-#define NIC_PACKET_N     1024u // frames of 2 KiB in each ring of net_af_packet, in kernel memory
-#define NIC_MBUF_BYTES   2560u // with all that a mempool adds
-#define NIC_XDP_TRIES    20    // half a second in all; some milliseconds are usual
-#define NIC_XDP_PAUSE_US 25000u
-#define NIC_EAL_MIB      16u // DPDK's own tables and the drivers' rings
+#define NIC_BURST        32u    // frames a call; net_af_xdp takes no more
+#define NIC_MTU_MAX      1500u  // a frame of it fits one mbuf of DPDK's usual size
+#define NIC_HEADER_MAX   18u    // Ethernet's, with a VLAN tag
+#define NIC_POLL_US      800u   // between looks at a port without interrupts: 1 ms is promised
+#define NIC_CACHE        128u   // mbufs a thread keeps out of the pool's ring
+#define NIC_RING_XDP     2048u  // net_af_xdp takes as many mbufs at once, whatever it is asked for
+#define NIC_RING_PCI     2048u  // 1.4 ms of the smallest frames at 1 Gbit/s: longer than a sleep
+#define NIC_RING_TAP     256u   // net_tap has a queue of its own in the kernel; it only costs mbufs
+#define NIC_PACKET_N     1024u  // frames of 2 KiB in each ring of net_af_packet, in kernel memory
+#define NIC_MBUF_BYTES   2560u  // with all that a mempool adds
+#define NIC_XDP_FIRST_US 10000u // pause before the second attempt; each is twice as long
+#define NIC_XDP_LAST_US  2560000u // 5 s in all; some milliseconds are usual on an idle machine
+#define NIC_EAL_MIB      16u      // DPDK's own tables and the drivers' rings
 
 struct nic {
     struct nic_name name;
@@ -369,8 +370,9 @@ int nic_open(const struct nic_params *params, struct nic **ret, struct fault *fa
         return err;
     // The kernel frees the queue of a closed XDP socket in the background, after its process ended.
     err = nic_try(params, ret, fault);
-    for (int i = 0; err && params->name.kind == NIC_AF_XDP && i < NIC_XDP_TRIES; i++) {
-        (void)usleep(NIC_XDP_PAUSE_US);
+    for (unsigned us = NIC_XDP_FIRST_US;
+         err && params->name.kind == NIC_AF_XDP && us <= NIC_XDP_LAST_US; us *= 2) {
+        (void)nanosleep(&(struct timespec){us / 1000000, us % 1000000 * 1000L}, NULL);
         err = nic_try(params, ret, fault);
     }
     return err;
@@ -470,11 +472,11 @@ int nic_send(struct nic *nic, const void *const *parts, const uint16_t *parts_by
     return 0;
 }
 
-// nic_waits_for_frames says whether rx_fd may be slept on: with an empty pool frames stay where
-// they are, and the file would be readable all the time.
+// nic_waits_for_frames says whether rx_fd may be slept on: with the pool all but empty, frames stay
+// where they are (net_af_xdp takes a burst or nothing), and the file is readable all the time.
 static bool nic_waits_for_frames(const struct nic *nic)
 {
-    return nic->rx_fd >= 0 && rte_mempool_avail_count(nic->pool) > 0;
+    return nic->rx_fd >= 0 && rte_mempool_avail_count(nic->pool) >= NIC_BURST;
 }
 
 // nic_arm switches the interrupt on, then looks once more, since what came before it does not

@@ -78,8 +78,8 @@ int nic_send(struct nic *nic, const void *const *parts, const uint16_t *parts_by
              uint32_t parts_n);
 void nic_flush(struct nic *nic);
 
-// nic_wait sleeps until a frame may have come, wake_fd is readable, or timeout_us passed.  While no
-// mbuf is free it looks every 800 us.
+// nic_wait sleeps until a frame may have come, wake_fd is readable, or timeout_us passed.  While
+// hardly an mbuf is free it looks every 800 us.
 void nic_wait(struct nic *nic, int wake_fd, uint64_t timeout_us);
 
 struct nic_stats { // since nic_open

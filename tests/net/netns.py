@@ -54,6 +54,15 @@ def ip(*words, namespace=None):
     return done.stdout
 
 
+def sweep():
+    """sweep removes what tests left behind that were killed without a chance to."""
+    for line in ip("netns", "list").splitlines():
+        name = line.split()[0]
+        words = name.split("-")
+        if words[0] == "expertd" and len(words) > 2 and not os.path.exists(f"/proc/{words[1]}"):
+            subprocess.run(["ip", "netns", "del", name], capture_output=True, check=False)
+
+
 class Namespace:
     """A namespace whose loopback is up and whose interfaces say nothing by themselves: no IPv6
     addresses unless asked for, so that a test sees its own frames alone."""
@@ -61,6 +70,8 @@ class Namespace:
     def __init__(self, label="test", ipv6=False):
         global _serial
         need()
+        if _serial == 0:
+            sweep()
         _serial += 1
         self.name = f"expertd-{os.getpid()}-{_serial}-{label}"
         self.processes = []
