@@ -278,6 +278,19 @@ static const struct thread_row {
 };
 #define THREADS (sizeof(thread_rows) / sizeof(thread_rows[0]))
 
+// front_wait waits until a front serves, before anybody begins to load a model that may take
+// minutes: a port that cannot be had is told at once.  Returns false if it cannot.
+static bool front_wait(struct topology *t, const struct front_lines *front)
+{
+    while (!atomic_load_explicit(&front->started, memory_order_acquire)) {
+        if (atomic_load_explicit(&front->failed, memory_order_acquire))
+            return false;
+        wake_wait(t->wake_ctl, -1);
+    }
+    return true;
+}
+
+// threads_start returns -ECANCELED if a front failed, which has said why.
 static int threads_start(struct topology *t, pthread_t threads[THREADS], uint32_t *ret_n)
 {
     *ret_n = 0;
@@ -289,6 +302,8 @@ static int threads_start(struct topology *t, pthread_t threads[THREADS], uint32_
         if (err != 0)
             return -err;
         pthread_setname_np(threads[(*ret_n)++], row->name);
+        if (row->front != FRONT_COUNT && !front_wait(t, &t->fronts[row->front]))
+            return -ECANCELED;
     }
     return 0;
 }
@@ -333,7 +348,8 @@ int ctl_run(struct topology *t, const struct conf_source *source, struct conf *c
     enum verdict verdict = GO_ON;
     int err = threads_start(t, threads, &threads_n);
     if (err != 0) {
-        log_error("threads: %s", strerror(-err));
+        if (err != -ECANCELED)
+            log_error("threads: %s", strerror(-err));
         verdict = STOP_FAILED;
     }
     while (verdict == GO_ON)

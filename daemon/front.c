@@ -350,6 +350,8 @@ int front_init(struct front *f, struct topology *t, enum front_id id,
 
 void front_run(struct front *f)
 {
+    atomic_store_explicit(&f->lines->started, true, memory_order_release);
+    wake_signal(f->t->wake_ctl);
     while (!atomic_load_explicit(&f->t->stopping, memory_order_acquire))
         loop_once(f);
 }

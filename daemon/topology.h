@@ -51,6 +51,7 @@ struct front_lines {
     int wake;                       // eventfd: something is in replies or events
     atomic_bool reload;             // ctl -> net: read the certificate again (and clear it)
     atomic_bool summary;            // ctl -> front: SIGUSR1, log your part (and clear it)
+    atomic_bool started;            // front -> ctl: it serves
     atomic_bool failed;             // front -> ctl: it could not start; it said why
     atomic_bool drained;            // front -> ctl: no request or unsent byte is left
     _Atomic uint32_t connections_n; // front -> all: open connections
