@@ -45,6 +45,7 @@ struct filter {
     struct filter_params params;
     uint8_t address4[4];
     uint8_t address6[FILTER_ADDRESSES6][16];
+    bool settled6[FILTER_ADDRESSES6];
     bool pressed;
     struct rate syn_rate, source_rate, challenge_rate, arp_rate, arp_source_rate, icmp_rate,
         nd_rate, dhcp_rate;
@@ -155,6 +156,15 @@ static bool ip6_ours(const struct filter *f, const uint8_t *address)
         return false;
     for (uint32_t i = 0; i < FILTER_ADDRESSES6; i++) {
         if (memcmp(address, f->address6[i], 16) == 0)
+            return true;
+    }
+    return false;
+}
+
+static bool ip6_settled(const struct filter *f, const uint8_t *address)
+{
+    for (uint32_t i = 0; i < FILTER_ADDRESSES6; i++) {
+        if (f->settled6[i] && memcmp(address, f->address6[i], 16) == 0)
             return true;
     }
     return false;
@@ -272,6 +282,9 @@ static enum filter_verdict nd_judge(const struct filter *f, const uint8_t *ip, c
     if (icmp[8] == 0xff)
         return FILTER_MALFORMED; // the target is a multicast address
     if (icmp[0] == ICMP6_SOLICIT && !ip6_ours(f, icmp + 8))
+        return FILTER_FOREIGN;
+    // lwIP would give the address up, and every connection with it, at one frame of anybody.
+    if (icmp[0] == ICMP6_ADVERTISE && ip6_settled(f, icmp + 8))
         return FILTER_FOREIGN;
     return FILTER_PASS;
 }
@@ -578,9 +591,11 @@ void filter_address4_set(struct filter *filter, const uint8_t address[4])
     memcpy(filter->address4, address, 4);
 }
 
-void filter_address6_set(struct filter *filter, uint32_t index, const uint8_t address[16])
+void filter_address6_set(struct filter *filter, uint32_t index, const uint8_t address[16],
+                         bool settled)
 {
     assert(index < FILTER_ADDRESSES6);
+    filter->settled6[index] = settled;
     memcpy(filter->address6[index], address, 16);
 }
 

@@ -58,9 +58,11 @@ void filter_destroy(struct filter **filter);
 
 // filter_address4_set and _6_set say which unicast addresses are ours (network order; zeros: none).
 // Without any of a family nothing of it passes but DHCP and, for IPv6, what routers say.
+// settled: it was found to be free; who claims it from then on is not heard (RFC 4862, 5.4: only
+// an address that is still being tried may be given up).
 void filter_address4_set(struct filter *filter, const uint8_t address[4]);
 void filter_address6_set(struct filter *filter, uint32_t index /* < FILTER_ADDRESSES6 */,
-                         const uint8_t address[16]);
+                         const uint8_t address[16], bool settled);
 
 // filter_pressure says how full the table of half-open connections is, 0..100.
 void filter_pressure(struct filter *filter, uint32_t percent);

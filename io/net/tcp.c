@@ -456,7 +456,7 @@ static void addresses_tell(struct tcp *tcp)
         memset(address, 0, sizeof(address));
         if (ip6_addr_isvalid(state) || ip6_addr_istentative(state))
             memcpy(address, netif_ip6_addr(netif, i)->addr, sizeof(address));
-        filter_address6_set(tcp->filter, i, address);
+        filter_address6_set(tcp->filter, i, address, ip6_addr_isvalid(state));
     }
 }
 

@@ -50,7 +50,7 @@ static void judge(const uint8_t *frame, size_t n, bool pressed)
     memcpy(params.mac, mac, 6);
     CHECK(filter_create(&params, &filter) == 0);
     filter_address4_set(filter, ours4);
-    filter_address6_set(filter, 3, ours6);
+    filter_address6_set(filter, 3, ours6, true);
     filter_pressure(filter, pressed ? 100 : 0);
     enum filter_verdict verdict = filter_judge(filter, frame, n, SECOND, reply, &reply_n);
     CHECK(verdict < FILTER_VERDICT_COUNT && reply_n <= FILTER_REPLY_MAX);

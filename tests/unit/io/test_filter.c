@@ -31,8 +31,8 @@ static struct filter *filter_make(bool dhcp, uint32_t syn_second)
     memcpy(params.mac, our_mac, 6);
     CHECK(filter_create(&params, &filter) == 0);
     filter_address4_set(filter, our4);
-    filter_address6_set(filter, 0, link6);
-    filter_address6_set(filter, 1, our6);
+    filter_address6_set(filter, 0, link6, false);
+    filter_address6_set(filter, 1, our6, false);
     return filter;
 }
 
@@ -317,13 +317,29 @@ static void test_addresses(void)
 
     CHECK(judged(filter, &dhcp, 0) == FILTER_UDP);
     filter_address4_set(filter, zeros);
-    filter_address6_set(filter, 1, zeros);
+    filter_address6_set(filter, 1, zeros, false);
     CHECK(judged(filter, &ack, 0) == FILTER_FOREIGN);
     CHECK(judged(filter, &ack6, 0) == FILTER_FOREIGN);
-    filter_address6_set(filter, 5, our6);
+    filter_address6_set(filter, 5, our6, false);
     CHECK(judged(filter, &ack6, 0) == FILTER_PASS);
     filter_drop(filter, FILTER_CHECKSUM);
     CHECK(filter_count(filter, FILTER_CHECKSUM) == 1);
+    filter_destroy(&filter);
+}
+
+// test_claim: an address that is being tried is given up when another has it; one in use is not.
+static void test_claim(void)
+{
+    struct filter *filter = filter_make(false, 1000);
+    struct frame claim = solicit(), other;
+
+    claim.bytes[54] = 136; // an advertisement
+    other = claim;
+    other.bytes[77] = 9;
+    CHECK(judged(filter, &claim, SECOND) == FILTER_PASS);
+    filter_address6_set(filter, 1, our6, true);
+    CHECK(judged(filter, &claim, SECOND) == FILTER_FOREIGN);
+    CHECK(judged(filter, &other, SECOND) == FILTER_PASS);
     filter_destroy(&filter);
 }
 
@@ -479,6 +495,7 @@ int main(int argc, char **argv)
     }
     test_verdicts();
     test_addresses();
+    test_claim();
     test_rates();
     test_proof(false);
     test_proof(true);
