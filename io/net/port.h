@@ -3,7 +3,7 @@
 // joined to connections (io/net/conns.h).
 //
 // conns_poll takes frames in bursts, runs lwIP and sends; with nothing to do it spins for a moment,
-// then sleeps until a frame, wake_fd or a deadline, and looks at least every 300 us where the NIC
+// then sleeps until a frame, wake_fd or a deadline, and looks at least every 0.8 ms where the NIC
 // has no interrupts.
 //
 // Bytes that a caller sends go into lwIP at once and onto the wire with the next conns_poll, once a
