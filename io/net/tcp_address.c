@@ -24,6 +24,13 @@ static bool host4(uint32_t address) // host order
     return address >> 24 != 0 && address >> 24 != 127 && address >> 24 < 224;
 }
 
+// host4_in says whether an address can be that of a host in the network of this mask, host order.
+static bool host4_in(uint32_t address, uint32_t mask)
+{
+    bool ends = (address & ~mask) == 0 || (address & ~mask) == ~mask;
+    return host4(address) && (!ends || ~mask <= 1); // of /31 and /32 every address is one
+}
+
 static int address4_parse(const char *text, struct tcp_address *to, struct fault *fault)
 {
     char address[64];
@@ -36,7 +43,7 @@ static int address4_parse(const char *text, struct tcp_address *to, struct fault
                          "192.0.2.10/24",
                          text);
     uint32_t mask = ~0u << (32u - bits), host = ntohl(in.s_addr);
-    if (!host4(host) || (bits < 31 && ((host & ~mask) == 0 || (host & ~mask) == ~mask)))
+    if (!host4_in(host, mask))
         return fault_set(fault, EINVAL, "[net] address = %s is no address of one host", text);
     to->has4 = true;
     memcpy(to->address4, &in, 4);
@@ -58,6 +65,8 @@ static int gateway_parse(const char *text, struct tcp_address *to, struct fault 
     if (to->has4 && mask != UINT32_MAX && (in.s_addr & mask) != (address & mask))
         return fault_set(fault, EINVAL, "[net] gateway = %s is not in the network of [net] address",
                          text);
+    if (to->has4 && (in.s_addr == address || !host4_in(ntohl(in.s_addr), ntohl(mask))))
+        return fault_set(fault, EINVAL, "[net] gateway = %s is no address of another host", text);
     memcpy(to->gateway, &in, 4);
     return 0;
 }

@@ -369,6 +369,20 @@ static int check(char **args)
     bad = good;
     bad.address = "10.9.0";
     refused(&bad, "address");
+    static const char *const gateways[] = {"10.9.1.1", "10.9.0.1", "10.9.0.0", "10.9.0.255", "::1"};
+    for (size_t i = 0; i < sizeof(gateways) / sizeof(gateways[0]); i++) {
+        bad = good;
+        bad.gateway = gateways[i];
+        refused(&bad, gateways[i]);
+    }
+    static const char *const fine[][2] = {
+        {"10.9.0.1/24", "10.9.0.254"}, {"10.9.0.1/32", "10.8.0.0"}, {"10.9.0.1/31", "10.9.0.0"}};
+    for (size_t i = 0; i < sizeof(fine) / sizeof(fine[0]); i++) {
+        bad = good;
+        bad.address = fine[i][0];
+        bad.gateway = fine[i][1];
+        CHECK(port_params_check(&bad, NULL) == 0);
+    }
     bad = good;
     bad.tls.key = "/nonexistent/key";
     refused(&bad, "/nonexistent/key");
