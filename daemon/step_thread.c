@@ -359,6 +359,7 @@ static int draft(struct step *st, uint32_t items_n, struct fault *fault)
     const float *logits;
     if (items_n == 0)
         return 0;
+    topology_fronts_wake(st->t); // the step's tokens do not wait for guesses
     uint64_t start_us = clock_us();
     int err = engine_mtp_step(st->engine, st->items, items_n, &logits, fault);
     if (err != 0)
@@ -430,6 +431,7 @@ static bool job_rows_judge(struct step *st, uint32_t job, uint32_t first, uint32
 static int rows_done(struct step *st, uint32_t n, const float *logits, struct fault *fault)
 {
     uint32_t items_n = 0;
+    topology_fronts_wake(st->t); // waking up takes as long as sampling: let it overlap
     for (uint32_t first = 0, rows_n; first < n; first += rows_n) {
         uint32_t job = st->picked[first].job;
         uint32_t wanted = 0;
