@@ -32,6 +32,7 @@ SERVER, CLIENT, NGINX = "10.9.0.1", "10.9.0.2", "10.9.0.3"
 PATIENCE_S = 60
 CPU_LOAD, CPU_NET = "0", "1"  # where clients, and what serves them, are pinned
 TOKEN_RATE = 50
+SAMPLING_US = 100  # while the net thread wakes up
 STREAMS = 512
 JUNK_RATE = 100000
 JUNK_MTU = 2000  # so that frames beyond 1500 bytes of IP get through
@@ -329,7 +330,8 @@ class Bench:
         """From sampled to the last byte in the peer's socket, one stream."""
         answers = {"tls": [], "plain": []}
         wire = Wire(driver, self.stack)
-        with self.server(wire, "--rate", str(TOKEN_RATE), "--jitter"):
+        with self.server(wire, "--rate", str(TOKEN_RATE), "--jitter", "--sampling-us",
+                         str(SAMPLING_US)):
             for _ in self.rounds():
                 for kind, list_ in answers.items():
                     list_.append(answer_of(self.client(wire, kind, 1, self.options.seconds),
@@ -340,7 +342,7 @@ class Bench:
                 woken = statistics.median(answer["woken_" + key] for answer in list_)
                 yield row(f"token-{key}-{driver}-{kind}", [answer[key] for answer in list_], "us",
                           words=f"bar {bar} with TLS; {tokens} tokens, {TOKEN_RATE} a second at "
-                                f"random distances; net thread alone on CPU {CPU_NET}, step and "
+                                f"random distances, sampled in {SAMPLING_US} us; net thread alone on CPU {CPU_NET}, step and "
                                 f"client on {CPU_LOAD}; until the client's recv returned {woken:.1f}")
 
     def part_streams(self, driver):

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: MIT
 // bench-net-server: what the daemon does between the sampler and the wire, without a model, for
-// tools/bench net.  A thread plays step: for each stream it puts the time of sampling into a ring
-// and wakes the net thread once a step; the net thread is the port's (io/net/port.h) and sends each
-// as an SSE event of the size that a chat has.  Any request begins a stream, which never ends.
+// tools/bench net.  A thread plays step: it wakes the net thread, "samples" for a while, puts the
+// time of sampling into a ring for each stream and wakes the net thread again, as
+// daemon/step_thread.c does; the net thread is the port's (io/net/port.h) and sends each as an SSE
+// event of the size that a chat has.  Any request begins a stream, which never ends.
 //
 // Prints "ready" when the port is open, runs until SIGTERM, then prints one JSON object.
 #include "base/clock.h"
@@ -45,6 +46,7 @@ struct options {
     const char *port, *address, *certificate, *key;
     uint16_t http, https;
     uint32_t connections;
+    uint64_t sampling_us;
     double rate;           // steps a second
     bool jitter;           // half to one and a half of the time between them, else even
     int net_cpu, step_cpu; // -1: any
@@ -105,6 +107,12 @@ static void tokens_push(struct step *st)
 {
     struct server *s = st->server;
     bool any = false;
+    if (s->options.sampling_us > 0) {
+        uint64_t until_ns = clock_ns() + 1000 * s->options.sampling_us;
+        wake_signal(s->wake);
+        while (clock_ns() < until_ns)
+            ;
+    }
     struct token token = {.sampled_ns = clock_ns()}; // one step samples for all
     for (uint32_t i = 0; i < s->options.connections; i++) {
         token.conn = i;
@@ -292,6 +300,7 @@ static struct options options_parse(int argc, char **argv)
                                           {"key", required_argument, NULL, 'k'},
                                           {"connections", required_argument, NULL, 'n'},
                                           {"rate", required_argument, NULL, 'r'},
+                                          {"sampling-us", required_argument, NULL, 'u'},
                                           {"jitter", no_argument, NULL, 'j'},
                                           {"net-cpu", required_argument, NULL, 'N'},
                                           {"step-cpu", required_argument, NULL, 'S'},
@@ -329,6 +338,9 @@ static struct options options_parse(int argc, char **argv)
             break;
         case 'r':
             o.rate = strtod(optarg, NULL);
+            break;
+        case 'u':
+            o.sampling_us = strtoull(optarg, NULL, 10);
             break;
         case 'j':
             o.jitter = true;
