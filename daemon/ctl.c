@@ -17,6 +17,7 @@
 #include <unistd.h>
 
 #define STATUS_EVERY_US 2000000u    // STATUS= lines while loading
+#define LEAVE_US        1000000ull  // for the port to close; one that is still opened takes longer
 #define EXTEND_US       60000000ull // asked for at each of them while bytes arrive
 
 int conf_source_read(const struct conf_source *source, struct conf *ret, struct fault *fault)
@@ -173,6 +174,20 @@ static void reload(struct ctl *c)
         notify_send("READY=1");
 }
 
+// port_leave has the net thread reset its connections: peers of the port hear from no kernel that
+// this process is gone, and would wait for ever.
+static void port_leave(struct topology *t)
+{
+    const struct front_lines *net = &t->fronts[FRONT_NET];
+    if (!net->used)
+        return;
+    atomic_store_explicit(&t->stopping, true, memory_order_release);
+    wake_signal(net->wake);
+    uint64_t until_us = clock_us() + LEAVE_US;
+    while (!atomic_load_explicit(&net->over, memory_order_acquire) && clock_us() < until_us)
+        usleep(1000);
+}
+
 static enum verdict terminate(struct ctl *c, const char *name)
 {
     struct topology *t = c->t;
@@ -182,6 +197,7 @@ static enum verdict terminate(struct ctl *c, const char *name)
         log_info("%s: stopping at once", name);
         for (uint32_t i = 0; i < t->listeners_n; i++)
             listener_close(&t->listeners[i]);
+        port_leave(t);
         _exit(EXIT_SUCCESS);
     }
     log_info("%s: finishing what runs, taking no new requests; once more stops at once", name);

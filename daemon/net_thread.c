@@ -91,6 +91,7 @@ void *net_thread(void *arg)
         front_failed(&net.front, &fault);
     }
     port_destroy(&net.port);
+    atomic_store_explicit(&net.front.lines->over, true, memory_order_release); // see port_leave
     front_fini(&net.front);
     return NULL;
 }

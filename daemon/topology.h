@@ -54,6 +54,7 @@ struct front_lines {
     atomic_bool started;            // front -> ctl: it serves
     atomic_bool failed;             // front -> ctl: it could not start; it said why
     atomic_bool drained;            // front -> ctl: no request or unsent byte is left
+    atomic_bool over;               // net -> ctl: the port is closed, its peers were told
     _Atomic uint32_t connections_n; // front -> all: open connections
 };
 
