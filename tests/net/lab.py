@@ -150,6 +150,7 @@ class Lab(Daemon):
         self.server = self.client = None
         self.keys = {}
         super().__init__(**more)
+        atexit.register(shutil.rmtree, self.dir, ignore_errors=True)
         self.certificates = Certificates(self.dir)
         self.keys_path = os.path.join(self.dir, "keys")
         for name in keys:
@@ -187,10 +188,16 @@ class Lab(Daemon):
             self.sockets.append(left)
             self.descriptors.append(left.fileno())
         self.wire = Wire(self.descriptors[1], self.right, words)
+        self.client.processes.append(self.wire.process)
         return did
 
     def command(self):
         return self.server.command(*super().command())
+
+    def spawn(self):
+        super().spawn()
+        self.server.processes.append(self.process)  # ends with its namespace whatever happens
+        return self
 
     def start(self):
         if not self.server:
@@ -385,21 +392,6 @@ class Watch:
         if protocol != 6:
             return None
         return "rst" if rest[13] & 4 else "tcp"
-
-
-def xdp_reason(lab_of):
-    """why af_xdp does not work here, or None; lab_of makes a lab of that kind"""
-    lab = lab_of()
-    try:
-        lab.start()
-        return None
-    except AssertionError as error:
-        text = str(error)
-        if "af_xdp" not in text:
-            raise
-        return text.splitlines()[-1]
-    finally:
-        lab.stop()
 
 
 def main():

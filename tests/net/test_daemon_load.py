@@ -57,21 +57,25 @@ class Served(unittest.TestCase):
         assert cls.lab.stop() == 0
 
     def connect(self, count, source):
-        """so many connections to the plain port, at once"""
+        """so many connections to the plain port, up to 100 of them half-open at a time: beyond 256
+        the port forgets the oldest, which then are reset"""
         socks = []
-        for _ in range(count):
-            sock = self.lab.client.socket(socket.AF_INET, socket.SOCK_STREAM)
-            self.addCleanup(sock.close)
-            sock.bind((source, 0))
-            sock.setblocking(False)
-            sock.connect_ex((lab.SERVER, HTTP))
-            socks.append(sock)
-        for sock in socks:
-            ready = select.poll()  # select knows no descriptor above 1023
-            ready.register(sock, select.POLLOUT)
-            ready.poll()
-            self.assertEqual(sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR), 0)
-            sock.settimeout(lab.PATIENCE_S)
+        while len(socks) < count:
+            some = []
+            for _ in range(min(count - len(socks), 100)):
+                sock = self.lab.client.socket(socket.AF_INET, socket.SOCK_STREAM)
+                self.addCleanup(sock.close)
+                sock.bind((source, 0))
+                sock.setblocking(False)
+                sock.connect_ex((lab.SERVER, HTTP))
+                some.append(sock)
+            for sock in some:
+                ready = select.poll()  # select knows no descriptor above 1023
+                ready.register(sock, select.POLLOUT)
+                ready.poll()
+                self.assertEqual(sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR), 0)
+                sock.settimeout(lab.PATIENCE_S)
+            socks += some
         return socks
 
     def open_n(self):
@@ -80,7 +84,7 @@ class Served(unittest.TestCase):
 
 class Crowd(Served):
     sets = (f"limits.connections_max={PLACES}", f"limits.connections_per_address_max={OF_ADDRESS}",
-            "limits.header_timeout=10min", "limits.idle_timeout=10min",
+            "limits.header_timeout=4min", "limits.idle_timeout=4min",
             "limits.unsent_bytes_max=64K")
 
     def tearDown(self):
@@ -88,13 +92,13 @@ class Crowd(Served):
         self.lab.until_quiet()
 
     def slowly(self, socks, ended):
-        """a byte of a request on each connection, in turn, for as long as it takes"""
-        head = HEALTH.replace(b"\r\n\r\n", b"\r\nX-Slow: " + b"x" * 4000)
-        at = 0
-        while not ended.is_set() and at < len(head):
+        """a byte of a request on each connection, in turn, for as long as it takes; self.rest is
+        what is left of it"""
+        self.rest = HEALTH[:-4] + b"\r\nX-Slow: " + b"x" * 4000 + b"\r\n\r\n"
+        while not ended.is_set() and len(self.rest) > 4:
             for sock in socks:
-                sock.send(head[at:at + 1])
-            at += 1
+                sock.send(self.rest[:1])
+            self.rest = self.rest[1:]
             ended.wait(0.05)
 
     def test_thousand(self):
@@ -118,9 +122,9 @@ class Crowd(Served):
               f" {statistics.median(times) * 1e6:.0f} us, {max(times) * 1e3:.1f} ms at most")
         until(lambda: self.open_n() == CROWD, lambda: str(self.lab.metrics()))
         for sock in slow[:50]:  # they were heard
-            sock.sendall(b"\r\n\r\n")
+            sock.sendall(self.rest)
         for sock in slow[:50]:
-            self.assertTrue(sock.recv(100).startswith(b"HTTP/1.1 200 "))
+            self.assertTrue(sock.recv(4096).startswith(b"HTTP/1.1 200 "))
 
     def test_of_address(self):
         """an address has its limit, another has places still"""
@@ -157,6 +161,25 @@ class Crowd(Served):
         self.assertGreaterEqual(len(idle.poll()), 1)
         for sock in socks[10:]:
             health(sock)
+
+    def test_no_place(self):
+        """where nobody idles, who comes is told so, and those who are there go on"""
+        head = HEALTH[:-2] + b"Content-Length: 2\r\n\r\n"
+        socks = self.connect(OF_ADDRESS, CLIENT) + self.connect(OF_ADDRESS, CLIENT_OTHER)
+        for sock in socks:
+            sock.sendall(head + b"x")
+        until(lambda: self.open_n() == PLACES, lambda: str(self.lab.metrics()))
+        time.sleep(0.5)  # for the last of them to be heard
+        for tls in (False, True):
+            a = self.lab.ask("GET", "/health", v6=True, tls=tls)
+            self.assertEqual(a.status, 503)
+            self.assertEqual(a.error["code"], "overloaded")
+            self.assertIn("retry-after", a.headers)
+        for sock in socks:
+            sock.sendall(b"x")
+        for sock in socks:
+            answer = sock.recv(4096)
+            self.assertTrue(answer.startswith(b"HTTP/1.1 200 "), answer)
 
     def test_reader_that_does_not_read(self):
         """loses its stream; others do not notice"""
