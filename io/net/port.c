@@ -83,6 +83,7 @@ struct port {
     uint64_t deadline_next_us; // no deadline is nearer than this
     uint64_t run_us;           // when lwIP's timers want to run
     uint64_t traffic_us;       // last frame that came
+    uint64_t turned_away;      // connections that found no place
     uint64_t tls_handshakes, tls_resumed, tls_failed, tls_plain;
     char scratch[CONNS_INPUT_BYTES];
 };
@@ -474,6 +475,8 @@ static void conn_place(struct port *p, struct conn *c)
     if (p->free_places_n > 0) {
         c->place = p->free_places[--p->free_places_n];
         p->by_place[c->place] = conn_index(p, c);
+    } else {
+        p->turned_away++;
     }
     uint64_t timeout_us = c->place != NONE ? p->params.handshake_timeout_us : FULL_TIMEOUT_US;
     deadline_set(p, c, clock_us() + timeout_us);
@@ -861,7 +864,7 @@ void port_stats(struct port *p, struct port_stats *ret)
         .time_wait = tcp.time_wait,
         .mbufs_free = nic_mbufs_free(p->nic),
         .frames_held = tcp.frames_held,
-        .refused_places = tcp.refused_places,
+        .refused_places = tcp.refused_places + p->turned_away,
         .refused_address = tcp.refused_address,
         .tls_handshakes = p->tls_handshakes,
         .tls_resumed = p->tls_resumed,

@@ -318,9 +318,10 @@ class Lab(Daemon):
         return until(lambda: (m := self.metrics()) and what(m) and m, lambda: str(self.metrics()))
 
     def until_quiet(self):
-        """waits until no connection is open"""
-        return self.until_metrics(lambda m: m['expertd_net_connection{state="open"}'] == 0 and
-                                  m["expertd_net_frame_held"] == 0)
+        """waits until no connection is open or half-open and no frame is held"""
+        return self.until_metrics(lambda m: not any(m[name] for name in (
+            'expertd_net_connection{state="open"}', 'expertd_net_connection{state="half-open"}',
+            "expertd_net_frame_held")))
 
     def cpu_s(self):
         with open(f"/proc/{self.process.pid}/stat", encoding="ascii") as file:
