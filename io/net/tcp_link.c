@@ -190,11 +190,55 @@ static struct tcp_link_frame *frame_take(struct tcp_link *link, const struct nic
     return frame;
 }
 
+/* ---------------------------------------------------------------- segments that lwIP believes */
+
+#define NEAR (1u << 30) // far more than any window
+
+// pcb_find returns the connection of a segment, or NULL.
+static const struct tcp_pcb *pcb_find(const uint8_t *frame, const struct wire *wire)
+{
+    const uint8_t *tcp = frame + wire->at;
+    uint16_t theirs = wire_u16(tcp), ours = wire_u16(tcp + 2);
+
+    for (const struct tcp_pcb *pcb = tcp_active_pcbs; pcb; pcb = pcb->next) {
+        const ip_addr_t *from = &pcb->remote_ip, *to = &pcb->local_ip;
+        if (pcb->remote_port == theirs && pcb->local_port == ours &&
+            IP_IS_V6(from) == (wire->address_bytes == 16) &&
+            memcmp(ip_2_ip6(from)->addr, frame + wire->source, wire->address_bytes) == 0 &&
+            memcmp(ip_2_ip6(to)->addr, frame + wire->target, wire->address_bytes) == 0)
+            return pcb;
+    }
+    return NULL;
+}
+
+// numbers_near: a number that is half a circle away counts for lwIP as inside of a range that is
+// empty: it asserts ("insane offset!"), or takes it for an acknowledgement of what was never sent.
+static bool numbers_near(const struct nic_frame *frame)
+{
+    struct wire wire;
+
+    if (!wire_parse(frame->data, frame->n, &wire) || wire.protocol != WIRE_PROTOCOL_TCP)
+        return true;
+    const uint8_t *tcp = frame->data + wire.at;
+    bool empty = wire.n <= (tcp[12] >> 4) * 4u;
+    if (tcp[13] & WIRE_SYN || (empty && !(tcp[13] & WIRE_ACK)))
+        return true; // lwIP answers the first, and judges a lone RST itself
+    const struct tcp_pcb *pcb = pcb_find(frame->data, &wire);
+    if (!pcb)
+        return true;
+    return wire_u32(tcp + 4) - pcb->rcv_nxt + NEAR <= 2 * NEAR &&
+           (!(tcp[13] & WIRE_ACK) || wire_u32(tcp + 8) - pcb->lastack + NEAR <= 2 * NEAR);
+}
+
 void tcp_link_input(struct tcp_link *link, const struct nic_frame *in)
 {
     uint8_t *data = NULL;
 
     number_in(link, in);
+    if (!numbers_near(in)) {
+        nic_free(link->nic, in->handle);
+        return;
+    }
     struct tcp_link_frame *frame = frame_take(link, in, &data);
     if (!frame)
         return;

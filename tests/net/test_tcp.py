@@ -401,6 +401,30 @@ def case_neighbours(server):
     check(asked <= 4, f"{asked} ARP and ND requests for 40 peers")
 
 
+def case_far_numbers(server):
+    """numbers half a circle away from their connection's: lwIP would assert."""
+    Ether, IP, TCP = segments()
+    wire = Wire(server)
+    ether, ip = Ether(dst=MAC, src=wire.mac), IP(src="10.9.0.98", dst=HOST4)
+    wire.send(ether / ip / TCP(sport=21900, dport=ECHO, flags="S", seq=1000))
+    answer = wire.until(lambda f: f[12:14] == b"\x08\x00" and f[23] == 6
+                        and f[36:38] == struct.pack(">H", 21900) and f[47] == 0x12)
+    ack = (struct.unpack(">I", answer[38:42])[0] + 1) % 2**32
+    wire.send(ether / ip / TCP(sport=21900, dport=ECHO, flags="A", seq=1001, ack=ack))
+    for off in (2**31, 2**31 - 1, 2**31 + 1, 2**30 + 2, -2**30 - 2):
+        for data, flags in ((b"z", "PA"), (b"", "FA"), (b"zz", "PA"), (b"z", "R"), (b"z", "RA")):
+            for seq, far in ((1001 + off, ack), (1001, ack + off), (1001 + off, ack + off)):
+                segment = TCP(sport=21900, dport=ECHO, flags=flags, seq=seq % 2**32,
+                              ack=far % 2**32)
+                if seq != 1001 or "R" not in flags:
+                    wire.send(ether / ip / segment / data)
+    check(echoed(server.connect(), b"here") == b"here", "another peer")
+    wire.send(ether / ip / TCP(sport=21900, dport=ECHO, flags="PA", seq=1001, ack=ack) / b"near")
+    wire.until(lambda f: f[12:14] == b"\x08\x00" and f[36:38] == struct.pack(">H", 21900)
+               and f[54:58] == b"near")
+    wire.send(ether / ip / TCP(sport=21900, dport=ECHO, flags="R", seq=1005))
+
+
 def case_half_open(server):
     """a flood of SYNs from nobody: bounded, and a real peer still connects."""
     Ether, IP, TCP = segments()
@@ -653,7 +677,7 @@ CASES = {  # case: keys of the server
     case_slow_reader: {}, case_cycles: {}, case_ping: {}, case_numbers: {}, case_silent: {},
     case_neighbours: {},
     case_limits: {"connections": 12, "per_address": 8},
-    case_half_open: {"half_open": 16, "syn_second": 1600},
+    case_far_numbers: {}, case_half_open: {"half_open": 16, "syn_second": 1600},
     case_out_of_order: {"mbufs": 64}, case_junk: {}, case_slaac: {"address6": "auto"},
 }
 
