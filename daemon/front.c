@@ -81,7 +81,9 @@ void conn_deadline(struct front *f, uint32_t conn)
     else
         wait_us = live_get(live, idle_timeout_us);
     conns_deadline(f->conns, conn, clock_us() + wait_us);
-    conns_evictable(f->conns, conn, c->req == REQ_NONE && c->reader.state != HTTP_STATE_BODY);
+    // The body of a refused request is only thrown away: without a key nobody may hold a place.
+    bool wanted = c->req != REQ_NONE || (c->reader.state == HTTP_STATE_BODY && !c->reader.refused);
+    conns_evictable(f->conns, conn, !wanted);
 }
 
 const char *conn_client_text(const struct connection *c, char ret[CLIENT_TEXT_MAX])

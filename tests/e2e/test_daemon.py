@@ -314,6 +314,10 @@ class Limits(unittest.TestCase):
         with Daemon("limits.connections_max=4") as d:
             idle = [d.raw() for _ in range(10)]  # half-open: they say nothing
             self.assertEqual(d.post(CHAT, body()).status, 200)
+            refused = [d.raw() for _ in range(4)]  # whose body nobody wants, and does not come
+            for s in refused:
+                s.sendall(b"POST /nowhere HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n")
+            self.assertEqual(d.post(CHAT, body()).status, 200)
             busy = [d.raw() for _ in range(4)]
             for s in busy:
                 s.sendall(post_bytes(CHAT, long_body(stream=True)))
@@ -323,7 +327,7 @@ class Limits(unittest.TestCase):
             self.assertEqual(statuses(got), [503])
             self.assertIn(b"Retry-After", got)
             json.loads(got.partition(b"\r\n\r\n")[2])
-            for s in idle + busy:
+            for s in idle + refused + busy:
                 s.close()
 
     def test_slow_reader(self):
