@@ -99,8 +99,8 @@ static int key_add(const struct options *options, struct fault *fault)
                         key.name);
     else if (!options->quiet)
         fprintf(stderr,
-                "This is the only time that the key is shown: %s keeps its hash.\n"
-                "'" RELOAD "' puts it into use.\n",
+                "This is the only time that the key is shown: the file %s keeps its hash.\n"
+                "'" RELOAD "', or SIGHUP to the daemon, puts it into use.\n",
                 key_path(options));
 out:
     explicit_bzero(text, sizeof(text));
@@ -188,7 +188,8 @@ static int key_revoke(const struct options *options, struct fault *fault)
 {
     int err = key_file_remove(key_path(options), options->args[1], fault);
     if (!err && !options->quiet)
-        fprintf(stderr, "%s is revoked once '" RELOAD "' was run.\n", options->args[1]);
+        fprintf(stderr, "%s is revoked once '" RELOAD "' was run, or the daemon had SIGHUP.\n",
+                options->args[1]);
     return err;
 }
 

@@ -20,21 +20,16 @@ int net_run(struct client *client)
     if (client->options.args_n == 0)
         return net_status(client);
     const char *verb = client->options.args[0];
+    const bool unbind = strcmp(verb, "unbind") == 0;
+    if (!unbind && strcmp(verb, "bind") != 0)
+        return usage(client, " is neither bind nor unbind", verb);
     if (client->options.args_n == 1)
         return usage(client, " needs the PCI address of a NIC", verb);
     struct net_bind bind = {
         .pci = client->options.args[1], .force = client->options.force, .root = ""};
     char note[NET_BIND_TEXT_MAX];
     struct fault fault = {0};
-    int err;
-
-    if (strcmp(verb, "bind") == 0) {
-        err = net_bind_do(&bind, note, &fault);
-    } else if (strcmp(verb, "unbind") == 0) {
-        err = net_bind_undo(&bind, note, &fault);
-    } else {
-        return usage(client, " is neither bind nor unbind", verb);
-    }
+    const int err = unbind ? net_bind_undo(&bind, note, &fault) : net_bind_do(&bind, note, &fault);
     if (err)
         return client_complain(client, &fault);
     if (client->options.json) {
