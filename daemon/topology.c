@@ -190,9 +190,9 @@ static uint32_t keys_usable(const struct keys *keys)
 static int keys_lacking(const char *path, bool missing, struct fault *fault)
 {
     return fault_set(fault, EACCES,
-                     "%s %s, so nobody could use the port: make a key with `expertctl key add "
-                     "NAME`, or set [net] allow_anonymous = yes",
-                     path, missing ? "does not exist" : "has no key that is not disabled");
+                     "[net] keys: %s %s, so nobody could use the port: make a key with `expertctl "
+                     "key add NAME --file %s`, or set [net] allow_anonymous = yes",
+                     path, missing ? "does not exist" : "has no key that is not disabled", path);
 }
 
 int topology_keys_load(struct topology *t, bool starting, struct fault *fault)
