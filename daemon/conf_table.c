@@ -191,7 +191,7 @@ const struct conf_opt conf_opts[] = {
     TEXT(net_gateway, "net", "gateway", 40, "",
         "IPv4 router for other networks. Empty: what DHCP says, or none."),
     TEXT(net_address6, "net", "address6", 60, "auto",
-        "auto (router advertisements), or an IPv6 address/N. Empty: only the link-local one."),
+        "auto (router advertisements), or an IPv6 address/64. Empty: only the link-local one."),
     NUMBER(net_http_port, "net", "http_port", 0, 65535, "0", "TCP port",
         "Plain HTTP, where keys can be read on the wire. 0: none."),
     NUMBER(net_https_port, "net", "https_port", 0, 65535, "443", "TCP port",
