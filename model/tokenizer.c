@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 #include "model/tokenizer.h"
+#include "base/utf8.h"
 #include "model/nfc.h"
 #include "model/tokenizer_load.h"
-#include "base/utf8.h"
 
 #include <errno.h>
 #include <stdlib.h>

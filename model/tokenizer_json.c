@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 // tokenizer.json of the Hugging Face tokenizers library: what of it is understood, and what is
 // refused by name.
-#include "model/tokenizer_load.h"
 #include "base/utf8.h"
+#include "model/tokenizer_load.h"
 
 #include <errno.h>
 #include <stdlib.h>

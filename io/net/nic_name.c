@@ -59,7 +59,7 @@ int nic_parse(const char *text, struct nic_name *ret, struct fault *fault)
     }
     if (name.kind == NIC_PCI && !nic_pci_ok(device))
         return fault_set(fault, EINVAL,
-                         "'%s' names no port: write a PCI address as lspci -D shows it "
+                         "[net] port = %s: write a PCI address as lspci -D shows it "
                          "(0000:03:00.0), tap:NAME, af_packet:INTERFACE or af_xdp:INTERFACE",
                          text);
     if (name.kind != NIC_PCI && !nic_interface_ok(device))

@@ -15,7 +15,7 @@
 #define BURST         32u // frames; what fits the caches, and DPDK's usual
 #define BURSTS_MAX    4u  // a turn, so that a flood does not keep us from sending
 #define MBUFS         4095u
-#define HALF_OPEN_MAX 256u
+#define HALF_OPEN_MAX 1024u
 // A sixteenth may come from one address: 2048 a second, more than one client needs.  All of them
 // would take a tenth of a core.
 #define SYN_SECOND      32768u

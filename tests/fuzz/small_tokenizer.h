@@ -2,8 +2,8 @@
 // small_tokenizer: tokenizers of a few hundred tokens, made in memory, for tests that have no
 // files.
 #pragma once
-#include "model/tokenizer_load.h"
 #include "base/utf8.h"
+#include "model/tokenizer_load.h"
 #include "tests/check.h"
 
 #include <string.h>

@@ -57,7 +57,7 @@ class Served(unittest.TestCase):
         assert cls.lab.stop() == 0
 
     def connect(self, count, source):
-        """so many connections to the plain port, up to 100 of them half-open at a time: beyond 256
+        """so many connections to the plain port, up to 100 of them half-open at a time: beyond 1024
         the port forgets the oldest, which then are reset"""
         socks = []
         while len(socks) < count:

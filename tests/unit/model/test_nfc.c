@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 // nfc: the rules of Unicode's annex 15, one row each, and what must hold for any text.  (The golden
 // vectors of the qwen2 tokenizer compare it with another implementation.)
-#include "model/nfc.h"
 #include "base/utf8.h"
+#include "model/nfc.h"
 #include "tests/check.h"
 
 #include <stdbool.h>

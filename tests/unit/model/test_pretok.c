@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT
 // pretok: what the rewriting of expressions must keep, over all of Unicode where it is about
 // classes.  (The golden pieces are in test_tokenizer.)
+#include "base/utf8.h"
 #include "model/pretok.h"
 #include "model/pretok_regex.h"
-#include "base/utf8.h"
 #include "tests/check.h"
 
 #include <errno.h>

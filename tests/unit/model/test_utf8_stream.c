@@ -2,8 +2,8 @@
 // utf8_stream: cut characters wait, invalid parts become U+FFFD as Unicode asks, wherever the cuts
 // between tokens fall.
 #include "api/utf8.h"
-#include "model/tokenizer.h"
 #include "base/utf8.h"
+#include "model/tokenizer.h"
 #include "tests/check.h"
 
 #include <string.h>
