@@ -14,8 +14,10 @@
 #include <string.h>
 
 // A whole answer may be large (128 choices with log-probabilities); streams have their own limit.
-#define UNSENT_BYTES_MAX (512u << 20)
-#define OUT_BYTES_MAX    (512u << 20)
+#define UNSENT_BYTES_MAX  (512u << 20)
+#define OUT_BYTES_MAX     (512u << 20)
+#define DRAIN_PATIENCE_US 5000000u // stopping does not wait for a client that read nothing so long
+#define DRAIN_LOOK_MS     500
 
 // What a connection gets that finds no place.
 static const char full_reply[] =
@@ -56,7 +58,7 @@ void conn_error(struct front *f, uint32_t conn, const struct http_form *form,
 }
 
 // conn_moved says whether the client has read something since it was last asked.
-static bool conn_moved(struct front *f, uint32_t conn, uint64_t now_us)
+static bool conn_moved(struct front *f, uint32_t conn, uint64_t now_us, uint64_t patience_us)
 {
     struct connection *c = &f->places[conn];
     uint64_t sent = conns_sent(f->conns, conn);
@@ -64,7 +66,7 @@ static bool conn_moved(struct front *f, uint32_t conn, uint64_t now_us)
         c->sent = sent;
         c->moved_us = now_us;
     }
-    return now_us - c->moved_us < live_get(&f->t->live, idle_timeout_us);
+    return now_us - c->moved_us < patience_us;
 }
 
 void conn_deadline(struct front *f, uint32_t conn)
@@ -227,7 +229,7 @@ static void on_expired(void *user, uint32_t conn)
 {
     struct front *f = user;
     struct connection *c = &f->places[conn];
-    if (!conn_moved(f, conn, clock_us())) {
+    if (!conn_moved(f, conn, clock_us(), live_get(&f->t->live, idle_timeout_us))) {
         log_info("connection %u: the client does not read, closing", conn);
         conns_abort(f->conns, conn);
     } else if (c->req != REQ_NONE) {
@@ -296,15 +298,28 @@ static void on_woken(void *user)
     }
 }
 
-// all_out says whether nothing is left to be answered or sent.
+// all_out says whether nothing is left to be answered, or to be sent to somebody who reads.
 static bool all_out(struct front *f)
 {
+    uint64_t now_us = clock_us();
     if (f->reqs_n > 0)
         return false;
     for (uint32_t i = 0; i < f->t->conf.limits_connections_max; i++)
-        if (f->places[i].open && conns_unsent(f->conns, i) > 0)
+        if (f->places[i].open && conns_unsent(f->conns, i) > 0 &&
+            conn_moved(f, i, now_us, DRAIN_PATIENCE_US))
             return false;
     return true;
+}
+
+// drain_look tells ctl once all is out.  Returns how long to wait before the next look.
+static int drain_look(struct front *f)
+{
+    struct topology *t = f->t;
+    if (!atomic_load_explicit(&t->draining, memory_order_acquire))
+        return -1;
+    if (all_out(f) && !atomic_exchange_explicit(&f->lines->drained, true, memory_order_release))
+        wake_signal(t->wake_ctl);
+    return DRAIN_LOOK_MS;
 }
 
 static void loop_once(struct front *f)
@@ -316,12 +331,10 @@ static void loop_once(struct front *f)
     atomic_store_explicit(&f->lines->connections_n, conns_open_n(f->conns), memory_order_relaxed);
     metrics_set(&t->metrics, METRIC_ID_CONNECTION, topology_connections_n(t));
     metrics_set(&t->metrics, METRIC_ID_REQUEST_ACTIVE, req_pool_taken(&t->req_pool));
-    if (atomic_load_explicit(&t->draining, memory_order_acquire) && all_out(f) &&
-        !atomic_exchange_explicit(&f->lines->drained, true, memory_order_release))
-        wake_signal(t->wake_ctl);
+    int wait_ms = drain_look(f);
     if (f->turn)
         f->turn(f);
-    conns_poll(f->conns, work > 0 ? 0 : -1);
+    conns_poll(f->conns, work > 0 ? 0 : wait_ms);
 }
 
 int front_init(struct front *f, struct topology *t, enum front_id id,

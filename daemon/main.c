@@ -5,6 +5,7 @@
 #include "base/log.h"
 #include "config.h"
 #include "daemon/ctl.h"
+#include "daemon/net_thread.h"
 #include "daemon/notify.h"
 #include "daemon/streaming.h"
 #include "vk/device.h"
@@ -310,6 +311,10 @@ static int run(const struct args *args)
     struct fault fault = {0};
     struct conf conf;
     if (conf_source_read(source, &conf, &fault) != 0) {
+        log_error("%s", fault.text);
+        return EXIT_USAGE;
+    }
+    if (args->check && net_keys_check(&conf, &fault) != 0) {
         log_error("%s", fault.text);
         return EXIT_USAGE;
     }

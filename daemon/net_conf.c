@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
 #include "api/cors.h"
+#include "api/keys.h"
 #include "config.h"
 #include "daemon/net_thread.h"
 
@@ -50,4 +51,14 @@ int net_check(const struct conf *conf, struct fault *fault)
                      "[net] port: this program was built without the port; build it with DPDK and "
                      "lwIP (-Ddpdk=enabled)");
 #endif
+}
+
+int net_keys_check(const struct conf *conf, struct fault *fault)
+{
+    struct keys *keys = NULL;
+    if (!conf->net_port[0])
+        return 0;
+    int err = keys_load(conf->net_keys, NULL, &keys, fault);
+    keys_destroy(&keys);
+    return err == -ENOENT && conf->net_allow_anonymous ? 0 : err;
 }

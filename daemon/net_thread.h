@@ -7,6 +7,9 @@
 // net_params_fill says what the configuration asks of the port.
 void net_params_fill(const struct conf *conf, struct port_params *ret);
 
-// net_check says whether there is a port to be opened and whether it could be: texts, files and
-// keys, no device.  -ENOTSUP where this program was built without one.
+// net_keys_check says whether the keys of the port can be read: for --check-config.
+int net_keys_check(const struct conf *conf, struct fault *fault);
+
+// net_check says whether there is a port to be opened and whether it could be: texts and files,
+// no device.  -ENOTSUP where this program was built without one.
 int net_check(const struct conf *conf, struct fault *fault);

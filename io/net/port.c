@@ -22,6 +22,7 @@
 #define HANDSHAKES_MAX  2u  // steps of TLS handshakes a turn: a signature takes up to some ms
 #define SPIN_US         50u // after traffic: a sleep and its end cost as much
 #define LINGER_US       2000000u
+#define FLUSH_STUCK_US  2000000u  // then one that takes nothing makes room for another
 #define FLUSH_US        30000000u // for the peer to read what is left, if no deadline was set
 #define OUT_KEEP_BYTES  2048u     // so that a slow reader's tokens do not allocate for each
 #define FULL_TIMEOUT_US 2000000u  // for one that is turned away
@@ -454,10 +455,12 @@ static void on_lost(void *user, uint32_t tcp, enum tcp_end why)
 static bool evict(struct port *p)
 {
     struct conn *oldest = NULL;
+    uint64_t now_us = clock_us();
     for (uint32_t i = 0; i < p->conns_n; i++) {
         struct conn *c = &p->all[i];
+        bool stuck = c->state == CONN_FLUSH && now_us - c->active_us > FLUSH_STUCK_US;
         bool may = (c->state == CONN_OPEN && c->evictable) || c->state == CONN_LINGER ||
-                   c->state == CONN_HANDSHAKE;
+                   c->state == CONN_HANDSHAKE || stuck;
         if (may && c->place != NONE && (!oldest || c->active_us < oldest->active_us))
             oldest = c;
     }

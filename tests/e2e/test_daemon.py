@@ -226,6 +226,20 @@ class Signals(unittest.TestCase):
                 for s in (stream, whole, other):
                     s.close()
 
+    def test_drain_waits_for_no_reader(self):
+        """a client that asks and does not read cannot hold the end up: idle_timeout is long"""
+        with Daemon("limits.idle_timeout=3600s") as d:
+            silent = d.raw()
+            silent.settimeout(1)
+            try:
+                while True:  # until the daemon takes no more: an answer waits to be read
+                    silent.sendall(100 * b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n")
+            except TimeoutError:
+                pass
+            d.signal(signal.SIGTERM)
+            self.assertEqual(d.wait(), 0)
+            silent.close()
+
     def test_second_stops_at_once(self):
         with Daemon("model.context_max=4096") as d:
             s = d.raw()
