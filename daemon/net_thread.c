@@ -5,6 +5,7 @@
 #include "base/log.h"
 #include "daemon/front.h"
 
+#include <stdio.h>
 #include <string.h>
 
 #define PUBLISH_US 250000u
@@ -45,9 +46,13 @@ static void start_log(const struct net *net)
     struct port_stats s;
     port_stats(net->port, &s);
     const uint8_t *m = s.nic.mac;
-    log_info("port %s: %s, %02x:%02x:%02x:%02x:%02x:%02x; HTTP on %u, HTTPS on %u (0: not served)",
-             conf->net_port, s.nic.driver, m[0], m[1], m[2], m[3], m[4], m[5], conf->net_http_port,
-             conf->net_https_port);
+    char http[32] = "", https[32] = "";
+    if (conf->net_http_port)
+        snprintf(http, sizeof(http), ", HTTP on %u", conf->net_http_port);
+    if (conf->net_https_port)
+        snprintf(https, sizeof(https), ", HTTPS on %u", conf->net_https_port);
+    log_info("port %s: %s, %02x:%02x:%02x:%02x:%02x:%02x%s%s", conf->net_port, s.nic.driver, m[0],
+             m[1], m[2], m[3], m[4], m[5], http, https);
     log_info("plan: frames of the port: %.1f MB, host", (double)s.nic.pool_bytes / 1e6);
 }
 
