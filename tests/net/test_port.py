@@ -242,7 +242,7 @@ def test_hold(server, clients, tls):
 
 def test_end(server, clients, tls):
     """deadlines, resets, and peers that go without a word"""
-    before = server.stats()
+    before = server.until(lambda s: s["connections"] == 0)
     with clients.open(tls) as sock:
         sock.sendall(b"deadline 100\n")
         assert read_all(sock) == b"expired\n"
