@@ -288,7 +288,7 @@ static void frame_write(const struct dhcp *dhcp, uint64_t now_us, uint8_t frame[
 
     memset(frame, 0, DHCP_FRAME_BYTES);
     memset(frame, 0xff, 6);
-    memset(ip + 16, 0xff, 4);
+    wire_u32_put(ip + 16, UINT32_MAX);
     if (unicast) {
         memcpy(frame, dhcp->server_mac, 6);
         memcpy(ip + 16, dhcp->server, 4);

@@ -325,7 +325,7 @@ static void alpn_test(int version)
     CHECK(tls_conn_create(tls, &p.conn) == 0);
     fixture_client_open(&p.client, version, NULL, NULL);
     CHECK(SSL_set_alpn_protos(p.client.ssl, both, sizeof(both) - 1) == 0);
-    CHECK(SSL_set_tlsext_host_name(p.client.ssl, "some.other.name") == 1);
+    CHECK(SSL_set_tlsext_host_name(p.client.ssl, (char *)(uintptr_t) "some.other.name") == 1);
     CHECK(meet(&p.client, p.conn, ALL) == 0);
     SSL_get0_alpn_selected(p.client.ssl, &chosen, &n);
     CHECK(n == 8 && memcmp(chosen, "http/1.1", 8) == 0);
