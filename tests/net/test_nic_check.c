@@ -16,7 +16,7 @@
 static char root[] = "/tmp/nic-check-XXXXXX";
 static char plugins[64];
 
-static void run(const char *format, ...)
+__attribute__((format(printf, 1, 2))) static void run(const char *format, ...)
 {
     char command[4096], words[4160];
     va_list args;

@@ -17,7 +17,7 @@
 static char root[] = "/tmp/net-bind-XXXXXX";
 static bool stubborn; // vfio-pci does not take the device
 
-static void run(const char *format, ...)
+__attribute__((format(printf, 1, 2))) static void run(const char *format, ...)
 {
     char command[4096];
     va_list args;
