@@ -129,11 +129,6 @@ static const struct option_row option_rows[] = {
 
 #define OPTION_ROWS (sizeof(option_rows) / sizeof(option_rows[0]))
 
-const char *options_command_name(enum command command)
-{
-    return command_rows[command].name;
-}
-
 static const struct option_row *option_find(const char *name, size_t len)
 {
     for (size_t i = 0; i < OPTION_ROWS; i++)

@@ -77,6 +77,3 @@ int options_parse(int argc, char **argv, struct options *ret, struct fault *faul
 
 // options_help prints what --help shows: of the whole program, or of one command.
 void options_help(enum command command, FILE *out);
-
-// options_command_name returns the word a user types; "" for COMMAND_NONE.
-const char *options_command_name(enum command command);

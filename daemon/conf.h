@@ -31,13 +31,6 @@ enum conf_template { // [model] template; conf_template_name has the words
 enum conf_mtp { CONF_MTP_AUTO, CONF_MTP_ON, CONF_MTP_OFF, CONF_MTP_COUNT };
 enum conf_requests { CONF_REQUESTS_OFF, CONF_REQUESTS_SUMMARY, CONF_REQUESTS_COUNT };
 
-// A size: bytes, or a percentage of something that is known later.
-struct conf_size {
-    uint64_t bytes;   // 0 if percent is given
-    uint32_t percent; // 0: bytes counts
-};
-
-// Every field is one row of the table; all times in microseconds.
 enum conf_huge_pages {
     CONF_HUGE_PAGES_AUTO,
     CONF_HUGE_PAGES_YES,
@@ -45,6 +38,13 @@ enum conf_huge_pages {
     CONF_HUGE_PAGES_COUNT
 };
 
+// A size: bytes, or a percentage of something that is known later.
+struct conf_size {
+    uint64_t bytes;   // 0 if percent is given
+    uint32_t percent; // 0: bytes counts
+};
+
+// Every field is one row of the table; all times in microseconds.
 struct conf {
     char model_path[CONF_TEXT_MAX];
     char model_name[CONF_TEXT_MAX];

@@ -156,7 +156,6 @@ static void request_refused(struct front *f, uint32_t conn)
 // request_event handles what the reader found.  Returns false if the loop has to stop.
 static bool request_event(struct front *f, uint32_t conn, enum http_event event)
 {
-    struct connection *c = &f->places[conn];
     switch (event) {
     case HTTP_EVENT_MORE:
         return false;
@@ -169,7 +168,6 @@ static bool request_event(struct front *f, uint32_t conn, enum http_event event)
     default:
         assert(event == HTTP_EVENT_REFUSED);
         request_refused(f, conn);
-        (void)c;
         return false;
     }
 }
@@ -250,6 +248,14 @@ static void summary_log(struct front *f)
     log_info("state: %s: %u connections, %u of %u requests in work%s", front_name[f->id],
              conns_open_n(f->conns), f->reqs_n, t->reqs_n,
              atomic_load_explicit(&t->draining, memory_order_relaxed) ? ", draining" : "");
+    log_info("state: %s: rings: %u to tok, %u from tok, %u to step, %u from step",
+             front_name[f->id], ring_depth(f->lines->requests), ring_depth(f->lines->replies),
+             ring_depth(t->tok_step), ring_depth(f->lines->events));
+}
+
+// steps_log: what all fronts share.
+static void steps_log(const struct topology *t)
+{
     log_info("state: %llu sequences run, %llu wait; %llu prompt and %llu generated tokens in %llu "
              "steps; %llu of %u KV tokens free",
              (unsigned long long)metrics_get(&t->metrics, METRIC_ID_SEQUENCE_RUNNING),
@@ -258,9 +264,6 @@ static void summary_log(struct front *f)
              (unsigned long long)metrics_get(&t->metrics, METRIC_ID_GENERATED_TOKEN),
              (unsigned long long)metrics_get(&t->metrics, METRIC_ID_STEP),
              (unsigned long long)metrics_get(&t->metrics, METRIC_ID_KV_TOKEN_FREE), t->kv_tokens);
-    log_info("state: %s: rings: %u to tok, %u from tok, %u to step, %u from step",
-             front_name[f->id], ring_depth(f->lines->requests), ring_depth(f->lines->replies),
-             ring_depth(t->tok_step), ring_depth(f->lines->events));
 }
 
 // streaming_log: the same for experts on drives.
@@ -294,7 +297,10 @@ static void on_woken(void *user)
     struct front *f = user;
     if (atomic_exchange_explicit(&f->lines->summary, false, memory_order_acquire)) {
         summary_log(f);
-        streaming_log(&f->t->metrics);
+        if (f->id == FRONT_SOCK) { // once, not from every front
+            steps_log(f->t);
+            streaming_log(&f->t->metrics);
+        }
     }
 }
 

@@ -108,7 +108,7 @@ int topology_create(const struct conf *conf, struct topology **ret, struct fault
     t->wake_ctl = t->wake_tok = t->wake_step = -1;
     for (uint32_t i = 0; i < FRONT_COUNT; i++)
         t->fronts[i].wake = -1;
-    t->fronts[FRONT_SOCK].used = conf->listen_socket[0] || conf->listen_loopback[0];
+    t->fronts[FRONT_SOCK].used = true; // also for listeners that systemd passes
     t->fronts[FRONT_NET].used = conf->net_port[0] != '\0';
     for (uint32_t i = 0; i < SOCK_LISTENERS_MAX; i++)
         t->listeners[i].fd = -1;

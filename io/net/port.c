@@ -2,6 +2,7 @@
 #include "io/net/port.h"
 
 #include "base/clock.h"
+#include "base/log.h"
 #include "io/net/bytes.h"
 #include "io/net/tcp.h"
 
@@ -362,6 +363,7 @@ static bool conn_decrypt(struct port *p, struct conn *c)
     } else if (got == -EPIPE || (got == 0 && c->fin)) {
         c->eof = true; // also of a peer that did not say goodbye: HTTP knows where a request ends
     } else if (got < 0) {
+        log_debug("TLS with %s: %s", c->peer.address, tls_conn_error(c->tls));
         p->tls_failed += c->state == CONN_HANDSHAKE;
         if (c->state != CONN_DEAD)
             conn_finish(p, c); // behind the alert

@@ -565,12 +565,6 @@ size_t tcp_conn_write(struct tcp *tcp, uint32_t conn, const void *bytes, size_t 
     return n - left;
 }
 
-void tcp_conn_flush(struct tcp *tcp, uint32_t conn)
-{
-    (void)tcp_output(conn_at(tcp, conn)->pcb);
-    nic_flush(tcp->params.nic);
-}
-
 void tcp_conn_consumed(struct tcp *tcp, uint32_t conn, size_t n)
 {
     struct tcp_conn *c = conn_at(tcp, conn);

@@ -72,10 +72,9 @@ uint64_t tcp_run(struct tcp *tcp, uint64_t now_us);
 
 // tcp_conn_space returns how many bytes tcp_conn_write would take now, if memory is there.
 size_t tcp_conn_space(const struct tcp *tcp, uint32_t conn);
-// tcp_conn_write copies up to n bytes into the connection's segments, which leave with tcp_run or
-// tcp_conn_flush; returns how many.  If not all, `sendable` comes.
+// tcp_conn_write copies up to n bytes into the connection's segments, which leave with
+// tcp_run; returns how many.  If not all, `sendable` comes.
 size_t tcp_conn_write(struct tcp *tcp, uint32_t conn, const void *bytes, size_t n);
-void tcp_conn_flush(struct tcp *tcp, uint32_t conn);
 void tcp_conn_consumed(struct tcp *tcp, uint32_t conn, size_t n);
 // tcp_conn_shutdown sends FIN behind what was written; received and lost still come.
 void tcp_conn_shutdown(struct tcp *tcp, uint32_t conn);
