@@ -44,7 +44,7 @@ int client_complain(const struct client *client, const struct fault *fault)
 void client_interrupts(struct client *client)
 {
     int fd = -1;
-    if (interrupt_open(&fd) == 0)
+    if (client->interrupt_fd < 0 && interrupt_open(&fd) == 0)
         client->interrupt_fd = fd;
 }
 

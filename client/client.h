@@ -28,7 +28,7 @@ struct client {
 int client_complain(const struct client *client, const struct fault *fault);
 
 // client_interrupts makes Ctrl-C pollable; on failure it stays what it is, and nothing is lost but
-// the graceful end.
+// the graceful end.  May be called again.
 void client_interrupts(struct client *client);
 
 // client_get fetches a JSON document or a text of the daemon.
@@ -59,3 +59,4 @@ int hash_run(struct client *client);
 int bench_run(struct client *client);
 int key_run(struct client *client);
 int net_run(struct client *client);
+int demo_run(struct client *client);

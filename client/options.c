@@ -10,7 +10,7 @@
 
 #define BIT(command) (1u << (command))
 #define ON_ALL       (BIT(COMMAND_COUNT) - 1)
-#define ON_TALK      (BIT(COMMAND_ASK) | BIT(COMMAND_CHAT))
+#define ON_TALK      (BIT(COMMAND_ASK) | BIT(COMMAND_CHAT) | BIT(COMMAND_DEMO))
 #define ON_MODEL     (ON_TALK | BIT(COMMAND_BENCH))
 #define ON_INSPECT   BIT(COMMAND_INSPECT)
 #define ON_PACK      BIT(COMMAND_PACK)
@@ -47,6 +47,8 @@ static const struct command_row command_rows[] = {
                      "who may use the port: make, list, revoke keys; needs no daemon", 1, 2},
     [COMMAND_NET] = {"net", "[bind|unbind PCI]",
                      "show the port; give a NIC to the daemon, or back to the kernel", 0, 2},
+    [COMMAND_DEMO] = {"demo", "[QUESTION...]",
+                      "serve the demo model for a question, or for a chat on a terminal", 0, 4096},
 };
 static_assert(sizeof(command_rows) / sizeof(command_rows[0]) == COMMAND_COUNT, "every command");
 
@@ -83,7 +85,7 @@ static const struct option_row option_rows[] = {
     {"version", NULL, OPTION_SWITCH, ON_ALL, AT(version), 0, 0, NULL,
      "the version"},
     {"model", "NAME", OPTION_TEXT, ON_MODEL, AT(model), 0, 0, NULL,
-     "the model's name (the one that is served)"},
+     "the model's name (the one that is served); demo: its directory"},
     {"system", "TEXT", OPTION_TEXT, ON_TALK, AT(system), 0, 0, NULL,
      "a system message in front of the conversation"},
     {"reasoning", "show|fold|hide", OPTION_WORD, ON_TALK, AT(reasoning), 0, 0, "show|fold|hide",

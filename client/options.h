@@ -22,6 +22,7 @@ enum command {
     COMMAND_BENCH,
     COMMAND_KEY,
     COMMAND_NET,
+    COMMAND_DEMO,
     COMMAND_COUNT
 };
 
@@ -33,13 +34,13 @@ struct options {
     const char *socket, *url, *key; // NULL: not given
     bool json, no_color, quiet;
 
-    // ask, chat, bench.
-    const char *model; // NULL: the one that is served
+    // ask, chat, bench, demo.
+    const char *model; // NULL: the one that is served; demo: a directory
     int64_t max_tokens;
     double temperature; // NAN: not given
     int64_t seed;
 
-    // ask, chat.
+    // ask, chat, demo.
     const char *system, *stop;
     double top_p, min_p; // NAN: not given
     int64_t top_k;
