@@ -20,8 +20,9 @@
 // A sixteenth may come from one address: 2048 a second, more than one client needs.  All of them
 // would take a tenth of a core.
 #define SYN_SECOND      32768u
-#define HANDSHAKES_MAX  2u  // steps of TLS handshakes a turn: a signature takes up to some ms
-#define SPIN_US         50u // after traffic: a sleep and its end cost as much
+#define HANDSHAKES_MAX  2u   // steps of TLS handshakes a turn: a signature takes up to some ms
+#define SPIN_US         50u  // after traffic: a sleep and its end cost as much
+#define HINT_SPIN_US    500u // after wake_fd with nothing to send: a token is being sampled
 #define LINGER_US       2000000u
 #define FLUSH_STUCK_US  2000000u  // then one that takes nothing makes room for another
 #define FLUSH_US        30000000u // for the peer to read what is left, if no deadline was set
@@ -85,6 +86,8 @@ struct port {
     uint64_t deadline_next_us; // no deadline is nearer than this
     uint64_t run_us;           // when lwIP's timers want to run
     uint64_t traffic_us;       // last frame that came
+    uint64_t hint_us;          // last time wake_fd was signalled; 0 once something was sent since
+    bool woken;                // since the last port_poll
     uint64_t turned_away;      // connections that found no place
     uint64_t tls_handshakes, tls_resumed, tls_failed, tls_plain;
     char scratch[CONNS_INPUT_BYTES];
@@ -577,12 +580,14 @@ static void lwip_run(struct port *p, uint64_t now_us)
     p->run_us = now_us + tcp_run(p->tcp, now_us);
 }
 
-static bool woken_check(struct port *p)
+static bool woken_check(struct port *p, uint64_t now_us)
 {
     uint64_t signals;
     if (read(p->params.conns.wake_fd, &signals, sizeof(signals)) != sizeof(signals))
         return false;
     p->params.conns.ops.woken(p->params.conns.user);
+    p->woken = true;
+    p->hint_us = now_us;
     return true;
 }
 
@@ -591,7 +596,7 @@ static bool turn(struct port *p)
 {
     uint64_t now_us = clock_us();
     uint32_t frames_n = 0;
-    bool woken = woken_check(p);
+    bool woken = woken_check(p, now_us);
     for (uint32_t b = 0; b < BURSTS_MAX; b++) {
         struct nic_frame frames[BURST];
         uint32_t n = nic_receive(p->nic, frames, BURST);
@@ -622,7 +627,8 @@ static void turn_wait(struct port *p, uint64_t now_us, uint64_t until_us)
         until_us = p->deadline_next_us;
     if (until_us > p->run_us)
         until_us = p->run_us;
-    if (p->ready_n == 0 && p->dead_n == 0 && until_us > now_us && now_us - p->traffic_us >= SPIN_US)
+    bool spin = now_us - p->traffic_us < SPIN_US || now_us - p->hint_us < HINT_SPIN_US;
+    if (p->ready_n == 0 && p->dead_n == 0 && until_us > now_us && !spin)
         nic_wait(p->nic, p->params.conns.wake_fd, until_us - now_us);
 }
 
@@ -631,8 +637,13 @@ static void port_poll(struct conns *conns, int timeout_ms)
     struct port *p = port_of(conns);
     uint64_t now_us = clock_us();
     uint64_t until_us = timeout_ms < 0 ? NEVER : now_us + (uint64_t)timeout_ms * 1000;
-    if (p->wrote)
+    if (p->wrote) {
         lwip_run(p, now_us); // what was sent since the last turn does not wait for frames
+        p->hint_us = 0;
+    } else if (p->woken && p->tls) {
+        tls_warm(p->tls);
+    }
+    p->woken = false;
     while (!turn(p)) {
         now_us = clock_us();
         if (now_us >= until_us)

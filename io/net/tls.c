@@ -26,6 +26,8 @@
 #define TICKET_SECONDS   3600
 #define OUT_KEEP_BYTES   2048u // so that a stream of tokens does not allocate for each
 #define ERROR_TEXT_MAX   112u
+#define WARM_FLIGHTS     8u   // a handshake takes three
+#define WARM_BYTES       384u // what an event of a chat has
 
 // AEAD and forward secrecy only; 1.3 has nothing else.
 #define CIPHERS_12 "ECDHE+AESGCM:ECDHE+CHACHA20"
@@ -39,6 +41,7 @@ struct tls {
     BIO_METHOD *bio;
     struct ticket_key keys[2]; // the first seals, each opens
     uint64_t keys_us;          // when the first was made; 0: tls_rotate was never called
+    SSL *warm;                 // tls_warm writes to it; NULL: it does nothing
 };
 
 struct tls_conn {
@@ -365,6 +368,62 @@ bool tls_files_warn(const struct tls_files *files, struct fault *ret_warning)
     return certificate_warn(files->certificate, ret_warning);
 }
 
+/* --------------------------------------------------------------- warming */
+
+// warm_handshake has both ends shake hands in memory.
+static bool warm_handshake(SSL *server, SSL *client)
+{
+    BIO *ours = NULL, *theirs = NULL;
+    if (BIO_new_bio_pair(&ours, 0, &theirs, 0) != 1)
+        return false;
+    SSL_set_bio(server, ours, ours); // take them
+    SSL_set_bio(client, theirs, theirs);
+    SSL_set_accept_state(server);
+    SSL_set_connect_state(client);
+    SSL_set_verify(server, SSL_VERIFY_NONE, NULL);
+    for (uint32_t i = 0; i < WARM_FLIGHTS; i++) {
+        if (SSL_do_handshake(client) == 1 && SSL_do_handshake(server) == 1)
+            return true;
+        (void)SSL_do_handshake(server);
+    }
+    return false;
+}
+
+// warm_make returns our end of a connection to nobody; NULL if there can be none.
+static SSL *warm_make(SSL_CTX *ctx)
+{
+    SSL_CTX *client_ctx = SSL_CTX_new(TLS_client_method());
+    SSL *client = client_ctx ? SSL_new(client_ctx) : NULL;
+    SSL *server = SSL_new(ctx);
+    BIO *nobody = BIO_new(BIO_s_null());
+    bool ok = client && server && nobody && warm_handshake(server, client);
+    SSL_free(client);
+    SSL_CTX_free(client_ctx);
+    if (ok) {
+        SSL_set_bio(server, nobody, nobody); // takes it
+    } else {
+        BIO_free(nobody);
+        SSL_free(server);
+        server = NULL;
+    }
+    ERR_clear_error();
+    return server;
+}
+
+void tls_warm(struct tls *tls)
+{
+    static const char event[WARM_BYTES];
+    size_t written;
+    if (!tls->warm)
+        return;
+    ERR_clear_error();
+    if (SSL_write_ex(tls->warm, event, sizeof(event), &written) == 1)
+        return;
+    ERR_clear_error();
+    SSL_free(tls->warm);
+    tls->warm = NULL;
+}
+
 int tls_create(const struct tls_files *files, struct tls **ret, struct fault *fault)
 {
     struct tls *tls = calloc(1, sizeof(*tls));
@@ -379,6 +438,7 @@ int tls_create(const struct tls_files *files, struct tls **ret, struct fault *fa
         err = fault_set(fault, ENOMEM, "TLS: out of memory, or of random numbers");
         goto fail;
     }
+    tls->warm = warm_make(tls->ctx);
     *ret = tls;
     return 0;
 
@@ -403,6 +463,7 @@ void tls_destroy(struct tls **tls)
     struct tls *t = *tls;
     if (!t)
         return;
+    SSL_free(t->warm);
     SSL_CTX_free(t->ctx);
     BIO_meth_free(t->bio);
     OPENSSL_cleanse(t->keys, sizeof(t->keys));

@@ -616,6 +616,32 @@ static void memory_test(int version)
     tls_destroy(&tls);
 }
 
+// Warming encrypts (which takes memory), keeps nothing, and gives up without it; connections go on.
+static void warm_test(const char *client_ca)
+{
+    struct tls *tls = tls_make(client_ca);
+    tls_warm(tls);
+    size_t before = memory.bytes;
+    for (int i = 0; i < 100; i++)
+        tls_warm(tls);
+    CHECK(memory.bytes == before);
+    for (int i = 0; i < 2; i++) {
+        memory.fail_at = 1;
+        memory.armed = true;
+        tls_warm(tls);
+        memory.armed = false;
+        CHECK(memory.fail_at == (i == 0 ? 0 : 1)); // the second time it does nothing
+    }
+    CHECK(memory.bytes < before);
+    if (!client_ca[0]) {
+        struct pair p;
+        pair_open(&p, tls, TLS1_3_VERSION, NULL);
+        talk(&p.client, p.conn, ALL);
+        pair_close(&p);
+    }
+    tls_destroy(&tls);
+}
+
 // OpenSSL runs out of memory at the n-th allocation of a connection.  Returns whether it got that
 // far.
 static bool starved(struct tls *tls, int version, unsigned long n)
@@ -696,6 +722,8 @@ int main(void)
         memory_test(versions[i]);
         starve_test(versions[i]);
     }
+    warm_test("");
+    warm_test(ca.cert_path);
     refused_test();
     greedy_test();
     files_test();
