@@ -447,7 +447,8 @@ int conf_check(const struct conf *conf, struct fault *fault)
 {
     if (conf->model_path[0] == '\0')
         return fault_set(fault, EINVAL,
-                         "no model: set [model] path in the configuration, or give --model DIR");
+                         "no model: `expertctl setup` writes the configuration, `expertctl demo` "
+                         "tries the demo model; or set [model] path, or give --model DIR");
     if (!conf->listen_socket[0] && !conf->listen_loopback[0] && !conf->net_port[0])
         return fault_set(fault, EINVAL,
                          "nothing to listen on: set [listen] socket or loopback, or [net] port");
