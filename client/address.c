@@ -16,6 +16,7 @@
 #define CONNECT_TIMEOUT_MS 10000 // a daemon on this machine answers at once or not at all
 #define CONNECT_RETRY_MS   50 // a Unix socket whose queue is full says EAGAIN, and poll cannot tell
 #define HTTP_PORT_DEFAULT  "80"
+#define HTTPS_PORT_DEFAULT "443"
 
 int address_unix(const char *path, struct address *ret, struct fault *fault)
 {
@@ -50,24 +51,24 @@ int address_url(const char *url, struct address *ret, struct fault *fault)
     struct address address = {.kind = ADDRESS_TCP};
     struct http_parser_url parts;
     char schema[8] = "", path[2] = "";
-    const char *form = "an address of the form http://HOST:PORT";
+    const char *form = "an address of the form http://HOST:PORT or https://HOST:PORT";
 
     http_parser_url_init(&parts);
     if (strlen(url) > UINT16_MAX || http_parser_parse_url(url, strlen(url), 0, &parts) != 0)
         return fault_set(fault, EINVAL, "%s: not %s", url, form);
-    if (address_field(url, &parts, UF_SCHEMA, schema, sizeof(schema)) &&
-        strcmp(schema, "https") == 0)
-        return fault_set(fault, EINVAL, "%s: https is not supported, use http:// or --socket PATH",
-                         url);
 
     unsigned extra = 1u << UF_QUERY | 1u << UF_FRAGMENT | 1u << UF_USERINFO;
-    bool fits = address_field(url, &parts, UF_HOST, address.host, sizeof(address.host)) &&
+    bool fits = address_field(url, &parts, UF_SCHEMA, schema, sizeof(schema)) &&
+                address_field(url, &parts, UF_HOST, address.host, sizeof(address.host)) &&
                 address_field(url, &parts, UF_PORT, address.port, sizeof(address.port)) &&
                 address_field(url, &parts, UF_PATH, path, sizeof(path));
-    if (!fits || strcmp(schema, "http") != 0 || (parts.field_set & extra) || !address.host[0])
+    address.tls = strcmp(schema, "https") == 0;
+    if (!fits || (!address.tls && strcmp(schema, "http") != 0) || (parts.field_set & extra) ||
+        !address.host[0])
         return fault_set(fault, EINVAL, "%s: not %s", url, form);
     if (!address.port[0])
-        memcpy(address.port, HTTP_PORT_DEFAULT, sizeof(HTTP_PORT_DEFAULT));
+        snprintf(address.port, sizeof(address.port), "%s",
+                 address.tls ? HTTPS_PORT_DEFAULT : HTTP_PORT_DEFAULT);
 
     bool literal6 = strchr(address.host, ':') != NULL;
     snprintf(address.text, sizeof(address.text), literal6 ? "[%s]:%s" : "%s:%s", address.host,
@@ -158,9 +159,10 @@ static int address_open_tcp(const struct address *address, int interrupt_fd, int
     freeaddrinfo(list);
     if (err)
         return fault_set(fault, -err,
-                         "expertd is not reachable at %s (%s); is it running, with [listen] "
-                         "loopback set in its configuration?",
-                         address->text, strerror(-err));
+                         "expertd is not reachable at %s (%s); is it running, with %s set in its "
+                         "configuration?",
+                         address->text, strerror(-err),
+                         address_is_local(address) ? "[listen] loopback" : "[net] port");
     return 0;
 }
 

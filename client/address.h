@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// address: where the daemon listens: a Unix socket or http://HOST:PORT.
+// address: where the daemon listens: a Unix socket, http://HOST:PORT or https://HOST:PORT.
 #pragma once
 #include "base/fault.h"
 
@@ -14,13 +14,15 @@ struct address {
     char path[108]; // ADDRESS_UNIX: as sockaddr_un holds it, NUL included
     char host[256]; // ADDRESS_TCP: name or literal, an IPv6 one without brackets
     char port[6];
+    bool tls;       // ADDRESS_TCP: https
+    const char *ca; // a file of authorities for it; NULL: the system's
     char text[272]; // as a user would type it, for messages
 };
 
 // address_unix takes the path of a socket.  -EINVAL: empty, or longer than a socket's name may be.
 int address_unix(const char *path, struct address *ret, struct fault *fault);
 
-// address_url takes http://HOST[:PORT][/].  -EINVAL: anything else; https is refused by name.
+// address_url takes http[s]://HOST[:PORT][/].  -EINVAL: anything else.
 int address_url(const char *url, struct address *ret, struct fault *fault);
 
 // address_is_local says whether bytes sent there stay on this machine: a Unix socket, `localhost`

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "client/http_call.h"
 
+#include "client/secure.h"
 #include "client/text.h"
 
 #include <errno.h>
@@ -19,7 +20,8 @@
 #define EVENT_STREAM     "text/event-stream"
 
 struct http_call {
-    int fd; // non-blocking, owned
+    int fd;                // non-blocking, owned
+    struct secure *secure; // NULL: plain
     char where[sizeof((struct address){0}.text)];
     http_parser parser;
     struct text field, type; // the header's name so far; the value of Content-Type
@@ -106,23 +108,31 @@ static int http_call_wait(const struct http_call *call, short events, int interr
     return ready ? 0 : -ETIMEDOUT;
 }
 
+static ssize_t http_call_send_some(struct http_call *call, const char *bytes, size_t len)
+{
+    if (call->secure)
+        return secure_send(call->secure, bytes, len);
+    ssize_t sent = send(call->fd, bytes, len, MSG_NOSIGNAL);
+    return sent < 0 ? -errno : sent;
+}
+
 // http_call_send sends all bytes, or stops quietly when the daemon takes no more: it may have
 // answered already (413), and then the answer says why.
 static int http_call_send(struct http_call *call, const char *bytes, size_t len, int interrupt_fd,
                           struct fault *fault)
 {
     while (len > 0) {
-        ssize_t sent = send(call->fd, bytes, len, MSG_NOSIGNAL);
-        if (sent >= 0) {
+        ssize_t sent = http_call_send_some(call, bytes, len);
+        if (sent > 0) {
             bytes += sent;
             len -= (size_t)sent;
             continue;
         }
-        if (errno == EPIPE || errno == ECONNRESET)
+        if (sent == 0 || sent == -EPIPE || sent == -ECONNRESET)
             return 0;
-        int err = errno == EAGAIN || errno == EINTR
+        int err = sent == -EAGAIN || sent == -EINTR
                       ? http_call_wait(call, POLLOUT, interrupt_fd, SEND_TIMEOUT_MS)
-                      : -errno;
+                      : (int)sent;
         if (err)
             return fault_set(fault, -err, "%s: sending the request: %s", call->where,
                              strerror(-err));
@@ -167,9 +177,10 @@ static int http_request_check(const struct address *address, const struct http_r
         return fault_set(fault, EINVAL,
                          "the key has characters that no key has: spaces, line ends or bytes "
                          "beyond ASCII");
-    if (!address_is_local(address))
+    if (!address->tls && !address_is_local(address))
         return fault_set(fault, EINVAL,
-                         "refusing to send the key unencrypted over the network to %s",
+                         "refusing to send the key unencrypted over the network to %s; use "
+                         "https://",
                          address->text);
     return 0;
 }
@@ -199,6 +210,8 @@ int http_call_open(const struct address *address, const struct http_request *req
     call->parser.data = call;
 
     err = address_connect(address, interrupt_fd, &call->fd, fault);
+    if (!err && address->tls)
+        err = secure_open(address, call->fd, interrupt_fd, &call->secure, fault);
     if (!err)
         err = http_call_send(call, head, head_len, interrupt_fd, fault);
     if (!err && request->body)
@@ -218,6 +231,7 @@ void http_call_close(struct http_call **pcall)
     if (!call)
         return;
 
+    secure_close(&call->secure);
     if (call->fd >= 0)
         close(call->fd);
     text_free(&call->field);
@@ -255,17 +269,25 @@ static int http_call_parse(struct http_call *call, const char *bytes, size_t len
     return 1;
 }
 
+static ssize_t http_call_recv(struct http_call *call, char *bytes, size_t n)
+{
+    if (call->secure)
+        return secure_recv(call->secure, bytes, n);
+    ssize_t got = recv(call->fd, bytes, n, 0);
+    return got < 0 ? -errno : got;
+}
+
 int http_call_read(struct http_call *call, struct fault *fault)
 {
     char bytes[READ_STEP];
 
     if (call->complete)
         return 0;
-    ssize_t got = recv(call->fd, bytes, sizeof(bytes), 0);
-    if (got < 0 && (errno == EAGAIN || errno == EINTR))
+    ssize_t got = http_call_recv(call, bytes, sizeof(bytes));
+    if (got == -EAGAIN || got == -EINTR)
         return 1;
-    if (got < 0 && errno != ECONNRESET)
-        return fault_set(fault, errno, "%s: %s", call->where, strerror(errno));
+    if (got < 0 && got != -ECONNRESET)
+        return fault_set(fault, (int)-got, "%s: %s", call->where, strerror((int)-got));
     return http_call_parse(call, bytes, got < 0 ? 0 : (size_t)got, fault);
 }
 

@@ -31,7 +31,7 @@ struct http_call; // opaque
 //
 // interrupt_fd: gives up with -EINTR once this is readable; -1 for none.
 // Errors: those of address_connect; -EINVAL a key that cannot stand in a header or that would
-// travel unencrypted over a network; -ENOMEM.
+// travel unencrypted over a network; those of secure_open; -ENOMEM.
 int http_call_open(const struct address *address, const struct http_request *request,
                    int interrupt_fd, struct http_call **ret, struct fault *fault);
 

@@ -72,6 +72,7 @@ int main(int argc, char **argv)
         fprintf(stderr, "'expertctl --help' lists what it can do\n");
         return EXIT_USAGE;
     }
+    client.address.ca = client.options.ca ? client.options.ca : environment("EXPERTD_CA");
     terminal_init(&client.terminal, client.options.no_color);
     client.key = client.options.key ? client.options.key : environment("EXPERTD_KEY");
     return main_output_end(&client, command_run[client.options.command](&client));

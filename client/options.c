@@ -71,7 +71,9 @@ static const struct option_row option_rows[] = {
     {"socket", "PATH", OPTION_TEXT, ON_ALL, AT(socket), 0, 0, NULL,
      "the daemon's Unix socket (/run/expertd/api.sock)"},
     {"url", "URL", OPTION_TEXT, ON_ALL, AT(url), 0, 0, NULL,
-     "the daemon's address as http://HOST:PORT"},
+     "the daemon's address as https://HOST:PORT, or http:// on this machine"},
+    {"ca", "FILE", OPTION_TEXT, ON_ALL, AT(ca), 0, 0, NULL,
+     "https: certificates of who may have signed the daemon's (the system's)"},
     {"key", "KEY", OPTION_TEXT, ON_ALL, AT(key), 0, 0, NULL,
      "the key that the daemon asks for; EXPERTD_KEY keeps it out of process lists"},
     {"json", NULL, OPTION_SWITCH, ON_ALL, AT(json), 0, 0, NULL,
@@ -356,7 +358,7 @@ void options_help(enum command command, FILE *out)
     }
     fprintf(out, "\nOptions of every command:\n");
     options_help_rows(BIT(COMMAND_NONE), 0, out); // those of every command alone have this bit
-    fprintf(out, "\nEnvironment: EXPERTD_SOCKET, EXPERTD_URL, EXPERTD_KEY, NO_COLOR.\n"
+    fprintf(out, "\nEnvironment: EXPERTD_SOCKET, EXPERTD_URL, EXPERTD_KEY, EXPERTD_CA, NO_COLOR.\n"
                  "Exit status: 0 done, 1 failed, 2 wrong usage, 3 the daemon is not reachable.\n"
                  "See expertctl(1).\n");
 }

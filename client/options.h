@@ -31,7 +31,7 @@ struct options {
     bool help, version;
 
     // All commands.
-    const char *socket, *url, *key; // NULL: not given
+    const char *socket, *url, *key, *ca; // NULL: not given
     bool json, no_color, quiet;
 
     // ask, chat, bench, demo.

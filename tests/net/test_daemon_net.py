@@ -132,6 +132,25 @@ class AfPacket(Ways, unittest.TestCase):
             self.assertRegex(text, rf"(?m)^{label} ")
         self.assertIsInstance(json.loads(run("--json")), dict)
 
+    def expertctl(self, *words, key="alice"):
+        return self.lab.client.run(EXPERTCTL, *words, capture_output=True, text=True,
+                                   env={**os.environ, "EXPERTD_KEY": self.lab.keys[key]})
+
+    def test_expertctl(self):
+        """from another machine, over HTTPS"""
+        ask = ("ask", "--temperature", "0", "--quiet", QUESTION[0]["content"])
+        for host in (SERVER, f"[{SERVER6}]"):
+            done = self.expertctl("--url", f"https://{host}", "--ca", self.lab.certificates.ca, *ask)
+            self.assertEqual((done.returncode, done.stdout), (0, "The answer is 1.\n"), done.stderr)
+        for status, said, words in (
+                (3, "not trusted", ("--url", f"https://{SERVER}")),
+                (1, "https_port", ("--url", f"https://{SERVER}:80", "--ca", self.lab.certificates.ca)),
+                (1, "unencrypted", ("--url", f"http://{SERVER}")),
+                (1, "no certificates", ("--url", f"https://{SERVER}", "--ca", "/dev/null"))):
+            done = self.expertctl(*words, *ask)
+            self.assertEqual((done.returncode, done.stdout), (status, ""), done.stderr)
+            self.assertIn(said, done.stderr)
+
     def test_plain_on_tls(self):
         with self.lab.dial(HTTPS) as sock:
             sock.sendall(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n")

@@ -9,15 +9,18 @@ static void test_urls(void)
 {
     static const struct {
         const char *url, *host, *port, *text;
-        bool is_local;
+        bool is_local, tls;
     } rows[] = {
-        {"http://127.0.0.1:8080", "127.0.0.1", "8080", "127.0.0.1:8080", true},
-        {"http://127.9.9.9:1/", "127.9.9.9", "1", "127.9.9.9:1", true},
-        {"http://localhost", "localhost", "80", "localhost:80", true},
-        {"http://[::1]:65535/", "::1", "65535", "[::1]:65535", true},
-        {"http://10.0.0.1:80", "10.0.0.1", "80", "10.0.0.1:80", false},
-        {"http://box.example:8080", "box.example", "8080", "box.example:8080", false},
-        {"http://127.0.0.1.example", "127.0.0.1.example", "80", "127.0.0.1.example:80", false},
+        {"http://127.0.0.1:8080", "127.0.0.1", "8080", "127.0.0.1:8080", true, false},
+        {"http://127.9.9.9:1/", "127.9.9.9", "1", "127.9.9.9:1", true, false},
+        {"http://localhost", "localhost", "80", "localhost:80", true, false},
+        {"http://[::1]:65535/", "::1", "65535", "[::1]:65535", true, false},
+        {"http://10.0.0.1:80", "10.0.0.1", "80", "10.0.0.1:80", false, false},
+        {"http://box.example:8080", "box.example", "8080", "box.example:8080", false, false},
+        {"http://127.0.0.1.example", "127.0.0.1.example", "80", "127.0.0.1.example:80", false,
+         false},
+        {"https://127.0.0.1", "127.0.0.1", "443", "127.0.0.1:443", true, true},
+        {"https://box.example:8443/", "box.example", "8443", "box.example:8443", false, true},
     };
     for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
         struct address a;
@@ -26,7 +29,7 @@ static void test_urls(void)
         CHECK(strcmp(a.host, rows[i].host) == 0);
         CHECK(strcmp(a.port, rows[i].port) == 0);
         CHECK(strcmp(a.text, rows[i].text) == 0);
-        CHECK(address_is_local(&a) == rows[i].is_local);
+        CHECK(address_is_local(&a) == rows[i].is_local && a.tls == rows[i].tls);
     }
 }
 
@@ -37,7 +40,8 @@ static void test_wrong_urls(void)
         "127.0.0.1:8080",
         "http://",
         "http://:80",
-        "https://127.0.0.1",
+        "https://",
+        "httpss://127.0.0.1",
         "ftp://127.0.0.1",
         "http://127.0.0.1/v1",
         "http://a:b@127.0.0.1/",
