@@ -124,7 +124,8 @@ static void status_tell(struct ctl *c, uint64_t now_us)
     c->load_seen = done;
 }
 
-// watchdog_ping tells systemd that we live, unless step has work and stands still.
+// watchdog_ping tells systemd that we live, unless step has work and stands still.  While it loads,
+// which systemd does not watch, it makes no steps.
 static void watchdog_ping(struct ctl *c, uint64_t now_us)
 {
     if (c->watchdog_us == 0 || now_us < c->watchdog_next_us)
@@ -132,7 +133,7 @@ static void watchdog_ping(struct ctl *c, uint64_t now_us)
     c->watchdog_next_us = now_us + c->watchdog_us;
     uint32_t beat = atomic_load_explicit(&c->t->step_beat, memory_order_relaxed);
     bool idle = atomic_load_explicit(&c->t->step_idle, memory_order_relaxed);
-    if (idle || beat != c->beat_seen)
+    if (!c->ready || idle || beat != c->beat_seen)
         notify_send("WATCHDOG=1");
     else
         log_warning("the model has made no step for %.0f s", (double)c->watchdog_us / 1e6);

@@ -419,6 +419,7 @@ class Systemd(unittest.TestCase):
         s = self.notify_socket(d)
         d.env["WATCHDOG_USEC"] = "400000"
         d.start()
+        self.assertNotIn("no step", d.log())  # loading is no standing still
         busy = d.raw()
         for work in (False, True):  # idle, and while steps are made
             if work:
