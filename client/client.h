@@ -60,3 +60,4 @@ int bench_run(struct client *client);
 int key_run(struct client *client);
 int net_run(struct client *client);
 int demo_run(struct client *client);
+int setup_run(struct client *client);

@@ -2,37 +2,13 @@
 // inspect: a checkpoint's model card, and how its parts would lie in this machine's memory.  Asks
 // the device for its size and computes nothing on it; needs no daemon.
 #include "client/client.h"
-#include "config.h"
-#include "model/card.h"
-#include "model/device_info.h"
+#include "client/plan.h"
 
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
 #define MTP_LOADED true // as [model] mtp = auto does where it fits
-
-// Host memory that is not planned for experts: the system, the page cache, the daemon itself.
-#define HOST_KEPT_BYTES (4ull << 30)
-
-#if !HAVE_VULKAN
-// Built without Vulkan: the card has no plan.
-int device_info_get(const char *select, struct device_info *ret, struct fault *fault)
-{
-    (void)select;
-    (void)ret;
-    return fault_set(fault, ENODEV, "this expertctl was built without Vulkan");
-}
-#endif
-
-static void inspect_plan(const struct model_card *card, const struct device_info *device,
-                         struct model_plan *ret)
-{
-    struct model_plan_params params = {.device_bytes = device->memory_bytes, .mtp = MTP_LOADED};
-    if (!device->shares_host_memory && device->host_bytes > HOST_KEPT_BYTES)
-        params.host_bytes = device->host_bytes - HOST_KEPT_BYTES;
-    model_plan_make(card, &params, ret);
-}
 
 // inspect_json prints the card with the device's object added.
 static int inspect_json(const struct model_card *card, const struct model_plan *plan,
@@ -99,7 +75,7 @@ int inspect_run(struct client *client)
     }
     if (!err) {
         if (planned)
-            inspect_plan(&card, &device, &plan);
+            plan_make(&card, &device, &(struct model_plan_params){.mtp = MTP_LOADED}, &plan);
         const struct model_plan *for_plan = planned ? &plan : NULL;
         const struct device_info *on = planned ? &device : NULL;
         err = options->json ? inspect_json(&card, for_plan, on) : inspect_text(&card, for_plan, on);

@@ -8,6 +8,7 @@
 #include <limits.h>
 #include <spawn.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -373,4 +374,52 @@ int net_bind_undo(const struct net_bind *bind, char ret_note[NET_BIND_TEXT_MAX],
         (void)snprintf(ret_note, NET_BIND_TEXT_MAX,
                        "%s: vfio-pci has let it go; no other driver takes it", bind->pci);
     return 0;
+}
+
+bool net_bind_routed(const char *root, const char *interface)
+{
+    struct net_bind bind = {.root = root};
+    return interface_uses(&bind, interface, UPPER_MAX);
+}
+
+// nic_look fills in what sysfs says of a device; false if it is no network device.
+static bool nic_look(const char *root, const char *pci, struct net_bind_nic *ret)
+{
+    struct net_bind bind = {.pci = pci, .root = root};
+    char name[NAME_BYTES] = "";
+    struct fault ignored;
+
+    if (check_device(&bind, &ignored) != 0)
+        return false;
+    *ret = (struct net_bind_nic){0};
+    (void)snprintf(ret->pci, sizeof(ret->pci), "%.15s", pci);
+    if (device_driver(&bind, name))
+        (void)snprintf(ret->driver, sizeof(ret->driver), "%.31s", name);
+    for (unsigned i = 0; device_interface(&bind, i, name); i++) {
+        (void)snprintf(ret->interface, sizeof(ret->interface), "%.31s", name);
+        ret->routed |= interface_uses(&bind, name, UPPER_MAX);
+    }
+    return true;
+}
+
+static int nic_order(const void *a, const void *b)
+{
+    const struct net_bind_nic *first = a, *second = b;
+    return strcmp(first->pci, second->pci);
+}
+
+uint32_t net_bind_list(const char *root, struct net_bind_nic *ret, uint32_t max)
+{
+    char path[PATH_MAX];
+    struct dirent *entry;
+    uint32_t n = 0;
+
+    (void)snprintf(path, sizeof(path), "%s/sys/bus/pci/devices", root);
+    DIR *folder = opendir(path);
+    while (folder && n < max && (entry = readdir(folder)))
+        n += nic_look(root, entry->d_name, &ret[n]);
+    if (folder)
+        (void)closedir(folder);
+    qsort(ret, n, sizeof(*ret), nic_order);
+    return n;
 }

@@ -18,6 +18,7 @@
 #define ON_BENCH     BIT(COMMAND_BENCH)
 #define ON_KEY       BIT(COMMAND_KEY)
 #define ON_NET       BIT(COMMAND_NET)
+#define ON_SETUP     BIT(COMMAND_SETUP)
 
 enum option_type { OPTION_SWITCH, OPTION_TEXT, OPTION_WORD, OPTION_INT, OPTION_REAL };
 
@@ -49,6 +50,9 @@ static const struct command_row command_rows[] = {
                      "show the port; give a NIC to the daemon, or back to the kernel", 0, 2},
     [COMMAND_DEMO] = {"demo", "[QUESTION...]",
                       "serve the demo model for a question, or for a chat on a terminal", 0, 4096},
+    [COMMAND_SETUP] = {"setup", "[DIR...]",
+                       "write the configuration; DIR: where to look for models; needs no daemon", 0,
+                       64},
 };
 static_assert(sizeof(command_rows) / sizeof(command_rows[0]) == COMMAND_COUNT, "every command");
 
@@ -86,8 +90,8 @@ static const struct option_row option_rows[] = {
      "this text; behind a command, that command's"},
     {"version", NULL, OPTION_SWITCH, ON_ALL, AT(version), 0, 0, NULL,
      "the version"},
-    {"model", "NAME", OPTION_TEXT, ON_MODEL, AT(model), 0, 0, NULL,
-     "the model's name (the one that is served); demo: its directory"},
+    {"model", "NAME", OPTION_TEXT, ON_MODEL | ON_SETUP, AT(model), 0, 0, NULL,
+     "the model's name (the one that is served); demo, setup: its directory"},
     {"system", "TEXT", OPTION_TEXT, ON_TALK, AT(system), 0, 0, NULL,
      "a system message in front of the conversation"},
     {"reasoning", "show|fold|hide", OPTION_WORD, ON_TALK, AT(reasoning), 0, 0, "show|fold|hide",
@@ -108,10 +112,10 @@ static const struct option_row option_rows[] = {
      "end the answer before this text"},
     {"device", "SELECT", OPTION_TEXT, ON_INSPECT, AT(device), 0, 0, NULL,
      "plan for this device: auto, an index, a UUID or part of its name (auto)"},
-    {"drives", "DIR,DIR...", OPTION_TEXT, ON_PACK, AT(drives), 0, 0, NULL,
-     "cut each record into parts, one a directory, to be read from all at once"},
-    {"force", NULL, OPTION_SWITCH, ON_PACK | ON_NET, AT(force), 0, 0, NULL,
-     "pack: replace the pack that is there; net bind: even the NIC of the default route"},
+    {"drives", "DIR,DIR...", OPTION_TEXT, ON_PACK | ON_SETUP, AT(drives), 0, 0, NULL,
+     "pack: cut each record into parts, one a directory; setup: packs or copies, or none"},
+    {"force", NULL, OPTION_SWITCH, ON_PACK | ON_NET | ON_SETUP, AT(force), 0, 0, NULL,
+     "pack, setup: replace what is there; net bind, setup: even the NIC of the default route"},
     {"output", "FILE", OPTION_TEXT, ON_HASH, AT(output), 0, 0, NULL,
      "the list (where the daemon looks for it)"},
     {"verify", NULL, OPTION_SWITCH, ON_PACK | ON_HASH, AT(verify), 0, 0, NULL,
@@ -128,6 +132,24 @@ static const struct option_row option_rows[] = {
      "requests at once that a new key has; 0: any number (what the daemon says)"},
     {"file", "PATH", OPTION_TEXT, ON_KEY, AT(file), 0, 0, NULL,
      "the keys (/etc/expertd/keys)"},
+    {"config", "FILE", OPTION_TEXT, ON_SETUP, AT(config), 0, 0, NULL,
+     "the configuration (/etc/expertd/expertd.conf)"},
+    {"memory", "SIZE", OPTION_TEXT, ON_SETUP, AT(memory), 0, 0, NULL,
+     "for experts that are kept: 24G, 60%, or auto"},
+    {"port", "PORT", OPTION_TEXT, ON_SETUP, AT(port), 0, 0, NULL,
+     "a NIC's PCI address, tap:NAME, af_packet:IF, af_xdp:IF, or none"},
+    {"address", "ADDRESS", OPTION_TEXT, ON_SETUP, AT(address), 0, 0, NULL,
+     "of the port: dhcp, or A.B.C.D/N"},
+    {"tls-certificate", "FILE", OPTION_TEXT, ON_SETUP, AT(tls_certificate), 0, 0, NULL,
+     "of the port, with its chain"},
+    {"tls-key", "FILE", OPTION_TEXT, ON_SETUP, AT(tls_key), 0, 0, NULL,
+     "the certificate's private key"},
+    {"self-signed", NULL, OPTION_SWITCH, ON_SETUP, AT(self_signed), 0, 0, NULL,
+     "make a certificate for the port"},
+    {"no-key", NULL, OPTION_SWITCH, ON_SETUP, AT(no_key), 0, 0, NULL,
+     "make no key; --key NAME makes one of this name"},
+    {"yes", NULL, OPTION_SWITCH, ON_SETUP, AT(yes), 0, 0, NULL,
+     "ask nothing: take what was found"},
 };
 // clang-format on
 

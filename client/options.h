@@ -23,6 +23,7 @@ enum command {
     COMMAND_KEY,
     COMMAND_NET,
     COMMAND_DEMO,
+    COMMAND_SETUP,
     COMMAND_COUNT
 };
 
@@ -49,7 +50,7 @@ struct options {
     // inspect.
     const char *device;
 
-    // pack; force: net too.
+    // pack; force: net too; both: setup.
     const char *drives; // directories, separated by commas; NULL: none
     bool force;
 
@@ -65,6 +66,10 @@ struct options {
     // key.
     const char *file;
     int64_t rate, concurrency;
+
+    // setup.
+    const char *config, *memory, *port, *address, *tls_certificate, *tls_key; // NULL: not given
+    bool self_signed, no_key, yes;
 
     char **args; // what is no option, behind the command
     int args_n;

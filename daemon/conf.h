@@ -173,5 +173,12 @@ uint32_t conf_reload(struct conf *conf, const struct conf *fresh,
 uint32_t conf_list_split(char *list, const char **ret, uint32_t max);
 
 void conf_print_file(FILE *out); // the commented default file, etc/expertd.conf
+
+// What a file gives for a key, as it writes it; of a list all texts with ',' between.
+struct conf_value {
+    const char *section, *key, *value;
+};
+// conf_print_values is conf_print_file with these values [n] below their defaults.
+void conf_print_values(FILE *out, const struct conf_value *values, uint32_t n);
 void conf_print_help(FILE *out); // for --help
 void conf_print_man(FILE *out);  // mdoc for expertd.conf(5)

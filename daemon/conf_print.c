@@ -88,7 +88,31 @@ static bool section_begins(uint32_t i)
     return i == 0 || strcmp(conf_opts[i].section, conf_opts[i - 1].section) != 0;
 }
 
+// value_of returns what is given for a key, or NULL.
+static const char *value_of(const struct conf_opt *opt, const struct conf_value *values, uint32_t n)
+{
+    for (uint32_t i = n; i > 0; i--)
+        if (strcmp(values[i - 1].section, opt->section) == 0 &&
+            strcmp(values[i - 1].key, opt->key) == 0)
+            return values[i - 1].value;
+    return NULL;
+}
+
+// list_print writes one text a line: all of them may be longer than a line may be.
+static void list_print(FILE *out, const char *key, const char *list)
+{
+    for (size_t len; *list; list += len + (list[len] == ',')) {
+        len = strcspn(list, ",");
+        fprintf(out, "%s = %.*s\n", key, (int)len, list);
+    }
+}
+
 void conf_print_file(FILE *out)
+{
+    conf_print_values(out, NULL, 0);
+}
+
+void conf_print_values(FILE *out, const struct conf_value *values, uint32_t n)
 {
     fprintf(out,
             "# expertd.conf: every option with its default.  Written by expertd --print-config.\n"
@@ -105,6 +129,11 @@ void conf_print_file(FILE *out)
         if (facts[0])
             wrap_print(out, "# ", facts);
         fprintf(out, "#%s =%s%s\n", opt->key, opt->fallback[0] ? " " : "", opt->fallback);
+        const char *value = value_of(opt, values, n);
+        if (value && opt->type == CONF_LIST)
+            list_print(out, opt->key, value);
+        else if (value)
+            fprintf(out, "%s = %s\n", opt->key, value);
     }
 }
 

@@ -1,0 +1,111 @@
+// SPDX-License-Identifier: MIT
+#include "client/stage.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <grp.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define DAEMON_GROUP "expertd"
+
+// stage_place follows links of what is there, and makes the directory of what is not.
+static int stage_place(struct stage *stage, const char *path, struct fault *fault)
+{
+    char to[PATH_MAX], *made = stage->files[stage->n].made;
+    char *real = realpath(path, NULL);
+    int n = snprintf(to, sizeof(to), "%s", real ? real : path);
+    free(real);
+    if (n < PATH_MAX)
+        n = snprintf(stage->files[stage->n].beside, PATH_MAX, "%s.new", to);
+    if (n >= PATH_MAX)
+        return fault_set(fault, ENAMETOOLONG, "%.200s: the path is too long", path);
+
+    memcpy(stage->files[stage->n].path, to, sizeof(to));
+    const char *slash = strrchr(to, '/');
+    size_t len = slash ? (size_t)(slash - to) : 0; // 0: the root, or where we are
+    memcpy(made, to, len);
+    made[len] = '\0';
+    if (!made[0] || access(made, F_OK) == 0 || mkdir(made, 0755) != 0) {
+        made[0] = '\0'; // what cannot be made shows when the file is opened
+        return 0;
+    }
+    return chmod(made, 0755) == 0 ? 0 : -errno; // whatever the umask
+}
+
+static int stage_write(int fd, const char *bytes, size_t n, mode_t mode)
+{
+    const struct group *group = geteuid() == 0 ? getgrnam(DAEMON_GROUP) : NULL;
+
+    while (n > 0) {
+        ssize_t put = write(fd, bytes, n);
+        if (put < 0 && errno != EINTR)
+            return -errno;
+        bytes += put > 0 ? put : 0;
+        n -= put > 0 ? (size_t)put : 0;
+    }
+    if (group && fchown(fd, (uid_t)-1, group->gr_gid) != 0)
+        return -errno;
+    return fchmod(fd, mode) == 0 && fsync(fd) == 0 ? 0 : -errno;
+}
+
+int stage_add(struct stage *stage, const char *path, const void *bytes, size_t n, mode_t mode,
+              struct fault *fault)
+{
+    assert(stage->n < STAGE_MAX);
+    int err = stage_place(stage, path, fault);
+    if (err)
+        return err;
+    const char *beside = stage->files[stage->n].beside;
+    stage->n++; // from here on stage_drop takes it away
+    unlink(beside);
+    int fd = open(beside, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
+    if (fd < 0)
+        return fault_set(fault, errno, "%.200s cannot be written: %s%s", path, strerror(errno),
+                         errno == EACCES ? "; run it as root" : "");
+    err = stage_write(fd, bytes, n, mode);
+    if (close(fd) != 0 && !err)
+        err = -errno;
+    return err ? fault_set(fault, -err, "%.200s cannot be written: %s", path, strerror(-err)) : 0;
+}
+
+// stage_sync makes a rename last.
+static void stage_sync(const char *path)
+{
+    char dir[PATH_MAX];
+    const char *slash = strrchr(path, '/');
+
+    snprintf(dir, sizeof(dir), "%.*s", slash ? (int)(slash - path + 1) : 1, slash ? path : ".");
+    int fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (fd < 0)
+        return;
+    fsync(fd);
+    close(fd);
+}
+
+int stage_commit(struct stage *stage, struct fault *fault)
+{
+    for (uint32_t i = 0; i < stage->n; i++) {
+        if (rename(stage->files[i].beside, stage->files[i].path) != 0)
+            return fault_set(fault, errno, "%.200s cannot be put in place: %s",
+                             stage->files[i].path, strerror(errno));
+        stage->files[i].made[0] = '\0';
+        stage_sync(stage->files[i].path);
+    }
+    stage->n = 0;
+    return 0;
+}
+
+void stage_drop(struct stage *stage)
+{
+    for (uint32_t i = 0; i < stage->n; i++) {
+        unlink(stage->files[i].beside);
+        if (stage->files[i].made[0])
+            rmdir(stage->files[i].made);
+    }
+    stage->n = 0;
+}
