@@ -278,6 +278,16 @@ static int head_check_framing(struct http_reader *r)
     return 0;
 }
 
+// Two keys would let a proxy judge by one of them and us by the other.
+static int head_check_key(struct http_reader *r)
+{
+    const struct http_field *key;
+
+    if (field_count(&r->req, "Authorization", &key) > 1)
+        return head_refuse(r, API_ERROR_HTTP, "more than one Authorization field");
+    return 0;
+}
+
 static int head_check_expect(struct http_reader *r)
 {
     const struct http_field *expect;
@@ -385,7 +395,7 @@ static int head_check(struct http_reader *r)
     r->req.form.head = r->req.method == HTTP_HEAD;
     buf_putc(&r->req.text, '\0');
     if (head_text_check(r) || head_check_line(r) || head_check_fields(r) || head_check_host(r) ||
-        head_check_framing(r) || head_check_expect(r) || head_check_target(r))
+        head_check_key(r) || head_check_framing(r) || head_check_expect(r) || head_check_target(r))
         return -1;
     return 0;
 }

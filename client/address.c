@@ -162,7 +162,8 @@ static int address_open_tcp(const struct address *address, int interrupt_fd, int
                          "expertd is not reachable at %s (%s); is it running, with %s set in its "
                          "configuration?",
                          address->text, strerror(-err),
-                         address_is_local(address) ? "[listen] loopback" : "[net] port");
+                         address->tls || !address_is_local(address) ? "[net] port"
+                                                                    : "[listen] loopback");
     return 0;
 }
 

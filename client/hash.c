@@ -13,6 +13,7 @@
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #define PATH_BYTES_MAX 4096
 #define BATCH_BYTES    (1ull << 30) // a crash costs at most this much reading
@@ -152,12 +153,30 @@ static int hash_no_place(const struct hashing *hashing, int err, struct fault *f
     return fault_set(fault, first.err, "%s; --output names another place for the list", first.text);
 }
 
+// hash_output_check: a folder that is not there is more likely mistyped than meant.
+static int hash_output_check(const char *output, struct fault *fault)
+{
+    const char *slash = strrchr(output, '/');
+    char dir[PATH_BYTES_MAX];
+
+    if (!slash || slash == output)
+        return 0;
+    int n = snprintf(dir, sizeof(dir), "%.*s", (int)(slash - output), output);
+    if (n < 0 || (size_t)n >= sizeof(dir))
+        return fault_set(fault, ENAMETOOLONG, "--output: the path is too long");
+    return access(dir, F_OK) == 0
+               ? 0
+               : fault_set(fault, errno, "--output: folder %s: %s", dir, strerror(errno));
+}
+
 static int hash_open(struct hashing *hashing, struct fault *fault)
 {
     const struct options *options = &hashing->client->options;
     int n = 0;
 
-    int err = checkpoint_open(options->args[0], &hashing->ck, fault);
+    int err = options->output ? hash_output_check(options->output, fault) : 0;
+    if (!err)
+        err = checkpoint_open(options->args[0], &hashing->ck, fault);
     if (!err)
         err = hashes_create(hashing->ck, &hashing->hashes, fault);
     if (!err && hashes_n(hashing->hashes) == 0)

@@ -18,9 +18,12 @@ static int usage(struct client *client, const char *why, const char *word)
 int net_run(struct client *client)
 {
     if (client->options.args_n == 0)
-        return net_status(client);
+        return client->options.force ? usage(client, " is an option of bind", "--force")
+                                     : net_status(client);
     const char *verb = client->options.args[0];
     const bool unbind = strcmp(verb, "unbind") == 0;
+    if (unbind && client->options.force)
+        return usage(client, " is an option of bind", "--force");
     if (!unbind && strcmp(verb, "bind") != 0)
         return usage(client, " is neither bind nor unbind", verb);
     if (client->options.args_n == 1)

@@ -27,6 +27,7 @@
     X(UDP, udp, "UDP that is not an answer to our DHCP client, or beyond its rate")                \
     X(TCP_PORT, tcp_port, "TCP to a port that is not served")                                      \
     X(TCP_FLAGS, tcp_flags, "TCP flags that no state allows")                                      \
+    X(TCP_NUMBERS, tcp_numbers, "TCP numbers far from any that its connection has")                \
     X(SYN_RATE, syn_rate, "connection requests beyond the rate for all")                           \
     X(SYN_SOURCE, syn_source, "connection requests beyond the rate of one source")                 \
     X(SYN_PROOF, syn_proof, "connection requests that were asked to prove their source")

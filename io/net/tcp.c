@@ -757,6 +757,7 @@ void tcp_stats(const struct tcp *tcp, struct tcp_stats *ret)
                               .half_open_dropped = tcp->half_open_dropped};
     for (uint32_t i = 0; i < FILTER_VERDICT_COUNT; i++)
         ret->dropped[i] = filter_count(tcp->filter, (enum filter_verdict)i);
+    ret->dropped[FILTER_TCP_NUMBERS] = tcp->link.far_n; // of which the filter knows nothing
     if (!ip4_addr_isany_val(*netif_ip4_addr(netif)))
         address_text(netif_ip_addr4(netif), ret->address4);
     for (uint32_t i = 0, n = 0; i < LWIP_IPV6_NUM_ADDRESSES && n < 3; i++) {

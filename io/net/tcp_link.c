@@ -236,6 +236,7 @@ void tcp_link_input(struct tcp_link *link, const struct nic_frame *in)
 
     number_in(link, in);
     if (!numbers_near(in)) {
+        link->far_n++;
         nic_free(link->nic, in->handle);
         return;
     }

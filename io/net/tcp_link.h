@@ -25,7 +25,8 @@ struct tcp_link {
     uint32_t room; // frames that may still be lent to lwIP; see tcp_link_run
     uint32_t held; // frames of the NIC that lwIP has
     uint32_t copies;
-    bool full; // the NIC had no place for a frame
+    uint64_t far_n; // segments dropped since their numbers are far from their connection's
+    bool full;      // the NIC had no place for a frame
 };
 
 // tcp_link_init adds the interface to lwIP, without addresses, and brings it up.  secret: random.

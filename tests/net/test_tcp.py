@@ -419,6 +419,7 @@ def case_far_numbers(server):
                 if seq != 1001 or "R" not in flags:
                     wire.send(ether / ip / segment / data)
     check(echoed(server.connect(), b"here") == b"here", "another peer")
+    check(server.stats()["dropped"]["tcp_numbers"] >= 60, f"{server.stats()['dropped']}")
     wire.send(ether / ip / TCP(sport=21900, dport=ECHO, flags="PA", seq=1001, ack=ack) / b"near")
     wire.until(lambda f: f[12:14] == b"\x08\x00" and f[36:38] == struct.pack(">H", 21900)
                and f[54:58] == b"near")

@@ -232,6 +232,7 @@ static void refuses_malformed_heads(void)
         "GET / HTTP/1.1\r\n\r\n", // no Host
         "GET / HTTP/1.1\r\nHost: a b\r\n\r\n",
         "GET / HTTP/1.1\r\nHost: a/b\r\n\r\n",
+        "GET / HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer a\r\nauthorization: Bearer a\r\n\r\n",
         "GET / HTTP/1.1\r\nHost: a@b\r\n\r\n",
         "GET * HTTP/1.1\r\nHost: x\r\n\r\n",
         "GET /%zz HTTP/1.1\r\nHost: x\r\n\r\n",

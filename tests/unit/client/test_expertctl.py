@@ -193,7 +193,7 @@ class Test:
         self.check(self.run("inspect", self.folder), 1, "", "config.json")
         self.check(self.run("status", EXPERTD_SOCKET="/nonexistent/s"), 3, "", "systemctl start")
         self.check(self.run("status", "--url", "http://127.0.0.1:1"), 3, "", "127.0.0.1:1")
-        self.check(self.run("status", "--url", "https://127.0.0.1"), 2, "", "https")
+        self.check(self.run("status", "--url", "ftp://127.0.0.1"), 2, "", "https://HOST")
         full = subprocess.run(f"'{self.program}' --help >/dev/full", shell=True, env=self.env,
                               stderr=subprocess.PIPE, check=False)
         assert full.returncode == 1 and b"cannot be written" in full.stderr

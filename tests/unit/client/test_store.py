@@ -90,7 +90,8 @@ class Test:
     def usage(self):
         for args in (["pack", "a"], ["pack"], ["hash"], ["pack", "a", "b", "c"],
                      ["hash", "--drives", "a", "b"], ["pack", "--output", "a", "b", "c"],
-                     ["pack", "--verify", "--drives", "a", "b"], ["pack", "--verify", "--force", "b"]):
+                     ["pack", "--verify", "--drives", "a", "b"], ["pack", "--verify", "--force", "b"],
+                     ["net", "--force"], ["net", "unbind", "--force", "0000:03:00.0"]):
             self.run(2, *args)
         for drives in ("", "a,,b", ",", "a,b,c,d,e,f,g,h,i"):
             done = self.run(2, "pack", "--drives", drives, self.model("v3-fp8"), self.path("dst"))
@@ -110,6 +111,8 @@ class Test:
         assert len(lists) == 1 and lists[0].endswith(".hashes") and lists[0] in done.stdout
         assert "12 of 12 experts" in done.stdout
         assert ", 0 differ" in self.run(0, "hash", "--verify", src).stdout
+        done = self.run(1, "hash", "--output", self.path("none/list"), src)
+        assert "--output" in done.stderr and not os.path.exists(self.path("none")), done.stderr
         self.run(0, "hash", "--output", self.path("list"), src)
         with open(self.path("list"), "rb") as a, open(self.path("state/" + lists[0]), "rb") as b:
             assert a.read() == b.read()
