@@ -148,7 +148,7 @@ static uint32_t setup_commands(const struct setup *setup, char ret[COMMANDS_MAX]
     if (setup->port.kind == NIC_PCI) {
         snprintf(ret[n++], PATH_MAX + 64,
                  "cp " EXPERTD_DATADIR "/systemd/hugepages.conf /etc/sysctl.d/80-expertd.conf && "
-                 "sysctl --system");
+                 "systemctl restart systemd-sysctl");
         snprintf(ret[n++], PATH_MAX + 64, "systemctl daemon-reload");
         snprintf(ret[n++], PATH_MAX + 64, "systemctl enable --now expertd-vfio@%s.service",
                  setup->port.device);
