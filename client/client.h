@@ -61,3 +61,4 @@ int key_run(struct client *client);
 int net_run(struct client *client);
 int demo_run(struct client *client);
 int setup_run(struct client *client);
+int doctor_run(struct client *client);

@@ -2,7 +2,7 @@
 // inspect: a checkpoint's model card, and how its parts would lie in this machine's memory.  Asks
 // the device for its size and computes nothing on it; needs no daemon.
 #include "client/client.h"
-#include "client/plan.h"
+#include "client/memory_plan.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -75,7 +75,7 @@ int inspect_run(struct client *client)
     }
     if (!err) {
         if (planned)
-            plan_make(&card, &device, &(struct model_plan_params){.mtp = MTP_LOADED}, &plan);
+            memory_plan_make(&card, &device, &(struct model_plan_params){.mtp = MTP_LOADED}, &plan);
         const struct model_plan *for_plan = planned ? &plan : NULL;
         const struct device_info *on = planned ? &device : NULL;
         err = options->json ? inspect_json(&card, for_plan, on) : inspect_text(&card, for_plan, on);

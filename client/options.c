@@ -19,6 +19,7 @@
 #define ON_KEY       BIT(COMMAND_KEY)
 #define ON_NET       BIT(COMMAND_NET)
 #define ON_SETUP     BIT(COMMAND_SETUP)
+#define ON_DOCTOR    BIT(COMMAND_DOCTOR)
 
 enum option_type { OPTION_SWITCH, OPTION_TEXT, OPTION_WORD, OPTION_INT, OPTION_REAL };
 
@@ -53,6 +54,8 @@ static const struct command_row command_rows[] = {
     [COMMAND_SETUP] = {"setup", "[DIR...]",
                        "write the configuration; DIR: where to look for models; needs no daemon", 0,
                        64},
+    [COMMAND_DOCTOR] = {"doctor", "",
+                        "judge this machine for what is configured, and say what mends it", 0, 0},
 };
 static_assert(sizeof(command_rows) / sizeof(command_rows[0]) == COMMAND_COUNT, "every command");
 
@@ -132,7 +135,7 @@ static const struct option_row option_rows[] = {
      "requests at once that a new key has; 0: any number (what the daemon says)"},
     {"file", "PATH", OPTION_TEXT, ON_KEY, AT(file), 0, 0, NULL,
      "the keys (/etc/expertd/keys)"},
-    {"config", "FILE", OPTION_TEXT, ON_SETUP, AT(config), 0, 0, NULL,
+    {"config", "FILE", OPTION_TEXT, ON_SETUP | ON_DOCTOR, AT(config), 0, 0, NULL,
      "the configuration (/etc/expertd/expertd.conf)"},
     {"memory", "SIZE", OPTION_TEXT, ON_SETUP, AT(memory), 0, 0, NULL,
      "for experts that are kept: 24G, 60%, or auto"},
@@ -150,6 +153,8 @@ static const struct option_row option_rows[] = {
      "make no key; --key NAME makes one of this name"},
     {"yes", NULL, OPTION_SWITCH, ON_SETUP, AT(yes), 0, 0, NULL,
      "ask nothing: take what was found"},
+    {"hashes", NULL, OPTION_SWITCH, ON_DOCTOR, AT(hashes), 0, 0, NULL,
+     "compare all experts with the list of hashes, not some of them"},
 };
 // clang-format on
 

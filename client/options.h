@@ -24,6 +24,7 @@ enum command {
     COMMAND_NET,
     COMMAND_DEMO,
     COMMAND_SETUP,
+    COMMAND_DOCTOR,
     COMMAND_COUNT
 };
 
@@ -67,9 +68,12 @@ struct options {
     const char *file;
     int64_t rate, concurrency;
 
-    // setup.
+    // setup; config: doctor too.
     const char *config, *memory, *port, *address, *tls_certificate, *tls_key; // NULL: not given
     bool self_signed, no_key, yes;
+
+    // doctor.
+    bool hashes;
 
     char **args; // what is no option, behind the command
     int args_n;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-#include "client/plan.h"
+#include "client/memory_plan.h"
 #include "client/question.h"
 #include "client/setup.h"
 #include "config.h"
@@ -235,7 +235,7 @@ static void memory_offer(struct setup *setup, char *fallback, size_t bytes)
     if (model_card_make(setup->checkpoint, &card) != 0 ||
         device_info_get("auto", &device, &ignored) != 0)
         return;
-    plan_make(&card, &device, &wish, &plan);
+    memory_plan_make(&card, &device, &wish, &plan);
     say(setup, "      %s: %.3g GB of memory; the model's experts are %.3g GB, all else %.3g GB.\n",
         device.name, (double)(plan.params.device_bytes + plan.params.host_bytes) / 1e9,
         (double)plan.experts_bytes / 1e9, (double)(plan.resident_bytes + plan.kv_bytes) / 1e9);

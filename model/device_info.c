@@ -14,6 +14,8 @@ int device_info_get(const char *select, struct device_info *ret, struct fault *f
         return err;
     long pages = sysconf(_SC_PHYS_PAGES), page_bytes = sysconf(_SC_PAGESIZE);
     *ret = (struct device_info){
+        .is_cpu = limits.is_cpu,
+        .imports = limits.import_align > 0,
         .shares_host_memory = limits.is_cpu || limits.is_integrated,
         .memory_bytes = limits.memory_bytes,
         .memory_available = limits.memory_available,

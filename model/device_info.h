@@ -9,6 +9,8 @@
 struct device_info {
     char name[256];
     char driver[256];
+    bool is_cpu;               // lavapipe and the like
+    bool imports;              // kernels can read host memory in place (external_memory_host)
     bool shares_host_memory;   // integrated or CPU: device and host memory are one
     uint64_t memory_bytes;     // of the device
     uint64_t memory_available; // free of it now

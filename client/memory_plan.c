@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-#include "client/plan.h"
+#include "client/memory_plan.h"
 
 #include "config.h"
 
@@ -23,8 +23,8 @@ static uint64_t at_most(uint64_t bytes, uint64_t limit)
     return limit > 0 && limit < bytes ? limit : bytes;
 }
 
-void plan_make(const struct model_card *card, const struct device_info *device,
-               const struct model_plan_params *wish, struct model_plan *ret)
+void memory_plan_make(const struct model_card *card, const struct device_info *device,
+                      const struct model_plan_params *wish, struct model_plan *ret)
 {
     struct model_plan_params params = *wish;
 

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: MIT
-// plan: how a checkpoint would lie in this machine's memory: what inspect shows, setup offers and
+// memory_plan: how a checkpoint would lie in this machine's memory: what inspect shows, setup offers and
 // doctor judges.
 #pragma once
 #include "model/card.h"
 #include "model/device_info.h"
 
-// plan_make divides device and host memory as expertd does.
+// memory_plan_make divides device and host memory as expertd does.
 //
 // wish: kv_tokens, kv_value_bytes and mtp; device_bytes and host_bytes as upper limits, 0: none.
-void plan_make(const struct model_card *card, const struct device_info *device,
+void memory_plan_make(const struct model_card *card, const struct device_info *device,
                const struct model_plan_params *wish, struct model_plan *ret);

@@ -1,0 +1,135 @@
+// SPDX-License-Identifier: MIT
+// doctor: the command: runs the checks in their order and prints what they found.
+#include "client/doctor.h"
+
+#include "client/client.h"
+#include "config.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#define CONFIG_DEFAULT EXPERTD_SYSCONFDIR "/expertd/expertd.conf"
+
+// In this order; the first fills in what the others look at.
+static void (*const doctor_checks[])(struct doctor *doctor) = {
+    doctor_config, doctor_kernel, doctor_device, doctor_checkpoint, doctor_hashes,
+    doctor_memory, doctor_drives, doctor_port,   doctor_keys,       doctor_user,
+};
+
+static int doctor_stopped(void *user)
+{
+    struct pollfd fd = {.fd = *(const int *)user, .events = POLLIN};
+    return poll(&fd, 1, 0) > 0 ? -ECANCELED : 0;
+}
+
+// doctor_serving asks whether a daemon answers there.
+static bool doctor_serving(const struct client *client, const struct conf *conf)
+{
+    struct client at = *client;
+    struct fault ignored;
+    unsigned status = 0;
+    char *body = NULL;
+    size_t len = 0;
+
+    if (!client->options.socket && !client->options.url && conf->listen_socket[0] &&
+        address_unix(conf->listen_socket, &at.address, &ignored) != 0)
+        return false;
+    if (client_get(&at, "/health", &status, &body, &len, &ignored) != 0)
+        return false;
+    free(body);
+    return status == 200 || status == 503;
+}
+
+static void doctor_print(const struct client *client, const struct doctor *doctor)
+{
+    for (uint32_t i = 0; i < doctor->n; i++) {
+        const struct finding *f = &doctor->findings[i];
+        char clean[DOCTOR_TEXT_MAX];
+        size_t n = terminal_clean(f->found, strlen(f->found), clean);
+        if (client->options.quiet && f->verdict == VERDICT_OK)
+            continue;
+        printf("%s%-4s%s  %s: %.*s%s%s\n",
+               terminal_style(&client->terminal, f->verdict == VERDICT_FAIL   ? STYLE_ERROR
+                                                 : f->verdict == VERDICT_WARN ? STYLE_BOLD
+                                                                              : STYLE_DIM),
+               verdict_name[f->verdict], terminal_style(&client->terminal, STYLE_RESET), f->what,
+               (int)n, clean, f->mend[0] ? "; " : "", f->mend);
+    }
+}
+
+static int doctor_json(const struct doctor *doctor, bool good)
+{
+    json_t *list = json_array();
+    json_t *root =
+        json_pack("{s:b, s:s, s:o}", "ok", (int)good, "config", doctor->config, "findings", list);
+
+    for (uint32_t i = 0; root && i < doctor->n; i++) {
+        const struct finding *f = &doctor->findings[i];
+        char clean[DOCTOR_TEXT_MAX];
+        size_t n = terminal_clean(f->found, strlen(f->found), clean);
+        json_t *row = json_pack("{s:s, s:s, s:s%, s:s}", "verdict", verdict_name[f->verdict],
+                                "what", f->what, "found", clean, n, "mend", f->mend);
+        if (json_array_append_new(list, row) != 0) {
+            json_decref(root);
+            root = NULL;
+        }
+    }
+    if (!root)
+        return -ENOMEM;
+    client_print_json(root);
+    json_decref(root);
+    return 0;
+}
+
+static void doctor_free(struct doctor *doctor)
+{
+    for (uint32_t i = 0; i < STREAM_DIRS_MAX; i++)
+        pack_close(&doctor->packs[i]);
+    checkpoint_close(&doctor->checkpoint);
+    free(doctor);
+}
+
+int doctor_run(struct client *client)
+{
+    const char *config = client->options.config ? client->options.config : CONFIG_DEFAULT;
+    struct doctor *doctor = calloc(1, sizeof(*doctor));
+    struct fault fault = {0};
+    bool good = true;
+
+    if (!doctor) {
+        fault_set(&fault, ENOMEM, "out of memory");
+        return client_complain(client, &fault);
+    }
+    client_interrupts(client);
+    *doctor = (struct doctor){.root = "",
+                              .config = config,
+                              .datadir = EXPERTD_DATADIR,
+                              .plugins = EXPERTD_DPDK_PLUGINS,
+                              .usual = strcmp(config, CONFIG_DEFAULT) == 0,
+                              .privileged = geteuid() == 0,
+                              .hashes = client->options.hashes,
+                              .interrupted = doctor_stopped,
+                              .interrupted_user = &client->interrupt_fd};
+    for (size_t i = 0; i < sizeof(doctor_checks) / sizeof(doctor_checks[0]); i++) {
+        if (doctor_stopped(&client->interrupt_fd) != 0) {
+            fault_set(&fault, ECANCELED, "stopped");
+            client_complain(client, &fault);
+            doctor_free(doctor);
+            return EXIT_FAILED;
+        }
+        doctor_checks[i](doctor);
+        if (i == 0)
+            doctor->serving = doctor_serving(client, &doctor->conf);
+    }
+    for (uint32_t i = 0; i < doctor->n; i++)
+        good &= doctor->findings[i].verdict != VERDICT_FAIL;
+    if (!client->options.json)
+        doctor_print(client, doctor);
+    else if (doctor_json(doctor, good) != 0)
+        good = false;
+    doctor_free(doctor);
+    return good ? EXIT_DONE : EXIT_FAILED;
+}

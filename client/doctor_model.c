@@ -1,0 +1,237 @@
+// SPDX-License-Identifier: MIT
+#include "client/doctor.h"
+#include "client/memory_plan.h"
+#include "model/expert_feed.h"
+#include "model/hashes.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define SAMPLE_N       8 // experts of V3: 0.4 GB of reading
+#define GIB            (1024.0 * 1024 * 1024)
+#define PATH_BYTES_MAX 4096
+
+/* ---------------------------------------------------------------- device */
+
+void doctor_device(struct doctor *doctor)
+{
+    static const char drivers[] = "apt install mesa-vulkan-drivers, or the GPU vendor's Vulkan "
+                                  "driver";
+    const struct conf *conf = &doctor->conf;
+    struct device_info *device = &doctor->device;
+    struct fault fault = {0};
+
+    if (device_info_get(conf->device_select, device, &fault) != 0) {
+        doctor_add(doctor, VERDICT_FAIL, "GPU", drivers, "%s", fault.text);
+        return;
+    }
+    doctor->device_found = true;
+    if (device->is_cpu)
+        doctor_add(doctor, VERDICT_WARN, "GPU",
+                   "for a GPU: its Vulkan driver, and membership in the groups video and render",
+                   "none is used: %s computes on the CPU", device->name);
+    else
+        doctor_add(doctor, VERDICT_OK, "GPU", "", "%s, %s, %.1f GiB", device->name, device->driver,
+                   (double)device->memory_bytes / GIB);
+    bool wanted = conf->experts_path == SLOTS_PATH_IMPORT;
+    if (device->imports)
+        doctor_add(doctor, VERDICT_OK, "external_memory_host", "",
+                   "kernels can read the memory that drives fill");
+    else
+        doctor_add(doctor, wanted ? VERDICT_FAIL : VERDICT_WARN, "external_memory_host",
+                   wanted ? "[experts] path = auto" : "a newer Vulkan driver may have it",
+                   "the driver has none: experts are copied into the device's memory");
+}
+
+/* ------------------------------------------------------------ checkpoint */
+
+static void packs_look(struct doctor *d)
+{
+    struct fault fault = {0};
+
+    for (uint32_t i = 0; i < d->packs_n; i++) {
+        if (pack_open(d->pack_dirs[i], d->checkpoint, &d->packs[i], &fault) == 0)
+            doctor_add(d, VERDICT_OK, "pack", "", "%s: %u experts, all parts there",
+                       d->pack_dirs[i], pack_records(d->packs[i]));
+        else
+            doctor_add(d, VERDICT_FAIL, "pack", "mount its drive, or make it again: expertctl pack",
+                       "%s", fault.text);
+    }
+}
+
+void doctor_checkpoint(struct doctor *doctor)
+{
+    struct fault fault = {0};
+
+    if (!doctor->conf_read || !doctor->conf.model_path[0])
+        return;
+    int err = checkpoint_open(doctor->conf.model_path, &doctor->checkpoint, &fault);
+    if (err == -EACCES && !doctor->privileged)
+        doctor_add(doctor, VERDICT_WARN, "checkpoint", "run expertctl doctor as root",
+                   "%s cannot be read by this user", doctor->conf.model_path);
+    else if (err)
+        doctor_add(doctor, VERDICT_FAIL, "checkpoint", "fetch what is missing again", "%s",
+                   fault.text);
+    if (err)
+        return;
+    doctor_add(doctor, VERDICT_OK, "checkpoint", "", "%s: complete, %u files",
+               doctor->conf.model_path, checkpoint_file_count(doctor->checkpoint));
+    packs_look(doctor);
+}
+
+/* ---------------------------------------------------------------- hashes */
+
+// hash_differs reads experts [first, first + n) and counts those that are not what the list says.
+static int hash_differs(struct doctor *d, const struct hashes *hashes, uint32_t first, uint32_t n,
+                        uint32_t *differ, struct fault *fault)
+{
+    struct expert_feed *feed = NULL;
+    struct expert_bytes expert;
+    uint8_t hash[16];
+
+    int got = expert_feed_open(d->checkpoint, first, &feed, fault);
+    for (uint32_t i = 0; got >= 0 && i < n; i++) {
+        got = expert_feed_next(feed, &expert, fault);
+        if (got <= 0)
+            break;
+        const uint8_t *known = hashes_get(hashes, expert.index);
+        hashes_expert(expert.part, expert.bytes, hash);
+        *differ += known && memcmp(known, hash, sizeof(hash)) != 0;
+        if (d->interrupted && d->interrupted(d->interrupted_user) != 0)
+            got = fault_set(fault, ECANCELED, "stopped");
+    }
+    expert_feed_close(&feed);
+    return got < 0 ? got : 0;
+}
+
+// hashes_compare looks at all experts, or at some that lie far apart.
+static void hashes_compare(struct doctor *d, const struct hashes *hashes)
+{
+    uint32_t n = hashes_n(hashes), differ = 0, looked = d->hashes ? n : SAMPLE_N;
+    struct fault fault = {0};
+    char mend[PATH_BYTES_MAX + 64];
+    int err = 0;
+
+    if (looked >= n) {
+        looked = n;
+        err = hash_differs(d, hashes, 0, n, &differ, &fault);
+    } else {
+        for (uint32_t i = 0; i < looked && !err; i++)
+            err = hash_differs(d, hashes, (uint32_t)((uint64_t)i * n / looked), 1, &differ, &fault);
+    }
+    snprintf(mend, sizeof(mend), "expertctl hash --verify %s names the files", d->conf.model_path);
+    if (err)
+        doctor_add(d, VERDICT_FAIL, "hashes", "", "%s", fault.text);
+    else if (differ)
+        doctor_add(d, VERDICT_FAIL, "hashes", mend, "%u of %u experts are not what the list says",
+                   differ, looked);
+    else
+        doctor_add(d, VERDICT_OK, "hashes", "", "%u of %u experts compared%s", looked, n,
+                   looked < n ? "; --hashes compares all" : "");
+}
+
+void doctor_hashes(struct doctor *doctor)
+{
+    struct hashes *hashes = NULL;
+    struct fault fault = {0};
+    char path[PATH_BYTES_MAX], mend[PATH_BYTES_MAX + 64];
+
+    if (!doctor->checkpoint)
+        return;
+    if (doctor->packs_n > 0) {
+        doctor_add(doctor, VERDICT_OK, "hashes", "",
+                   "the pack has its own; expertctl pack --verify compares them");
+        return;
+    }
+    int err = hashes_create(doctor->checkpoint, &hashes, &fault);
+    if (!err && hashes_n(hashes) == 0)
+        goto out; // a dense model
+    if (!err && (err = hashes_path(doctor->checkpoint, path, sizeof(path))) == 0)
+        err = hashes_load(hashes, path, &fault);
+    snprintf(mend, sizeof(mend), "expertctl hash %s", doctor->conf.model_path);
+    if (err == -ENOENT || err == -EACCES)
+        doctor_add(doctor, VERDICT_WARN, "hashes", mend,
+                   "no list of hashes is here, by which damaged experts would be known; the daemon "
+                   "makes one as it reads");
+    else if (err)
+        doctor_add(doctor, VERDICT_WARN, "hashes", mend, "%s", fault.text);
+    else
+        hashes_compare(doctor, hashes);
+out:
+    hashes_destroy(&hashes);
+}
+
+/* ---------------------------------------------------------------- memory */
+
+static uint64_t size_of(const struct conf_size *size, uint64_t whole)
+{
+    return size->percent > 0 ? whole / 100 * size->percent : size->bytes;
+}
+
+// memory_wish is what the configuration asks of the plan.
+static void memory_wish(const struct doctor *d, struct model_plan_params *ret)
+{
+    const struct conf *conf = &d->conf;
+    uint64_t context = checkpoint_config(d->checkpoint)->max_position_embeddings;
+
+    if (conf->model_context_max < context)
+        context = conf->model_context_max;
+    *ret = (struct model_plan_params){
+        .device_bytes = size_of(&conf->device_memory, d->device.memory_bytes),
+        .host_bytes = size_of(&conf->experts_ram, d->device.host_bytes),
+        .kv_tokens = conf->limits_kv_tokens_max ? conf->limits_kv_tokens_max
+                                                : conf->limits_sequences_max * context,
+        .kv_value_bytes = conf->model_kv_type == KV_F32 ? 4 : 2,
+        .mtp = conf->model_mtp != CONF_MTP_OFF,
+    };
+}
+
+// memory_now compares what is needed whatever happens with what is free.
+static void memory_now(struct doctor *d, const struct model_plan *plan)
+{
+    uint64_t need = plan->resident_bytes + plan->kv_bytes + plan->params.workspace_bytes;
+    uint64_t have = d->device.memory_available;
+
+    if (d->serving)
+        doctor_add(d, VERDICT_OK, "free memory", "", "the daemon that runs has taken its own");
+    else if (have < need)
+        doctor_add(d, VERDICT_FAIL, "free memory",
+                   "end what else uses it, or lower [limits] sequences_max or [model] context_max",
+                   "%.1f GiB are free on %s; weights outside of experts and KV need %.1f",
+                   (double)have / GIB, d->device.name, (double)need / GIB);
+    else
+        doctor_add(d, VERDICT_OK, "free memory", "",
+                   "%.1f GiB free on %s; weights outside of experts and KV need %.1f",
+                   (double)have / GIB, d->device.name, (double)need / GIB);
+}
+
+void doctor_memory(struct doctor *doctor)
+{
+    struct model_plan_params wish;
+    struct model_card card;
+    struct model_plan plan;
+
+    if (!doctor->checkpoint || !doctor->device_found)
+        return;
+    if (model_card_make(doctor->checkpoint, &card) != 0)
+        return;
+    memory_wish(doctor, &wish);
+    memory_plan_make(&card, &doctor->device, &wish, &plan);
+    if (plan.verdict == MODEL_PLAN_TOO_BIG)
+        doctor_add(doctor, VERDICT_FAIL, "memory plan",
+                   "lower [limits] sequences_max or [model] context_max, or use a device with more",
+                   "%s: %.1f GiB are missing", model_plan_verdict_text[plan.verdict],
+                   (double)plan.missing_bytes / GIB);
+    else
+        doctor_add(doctor, VERDICT_OK, "memory plan", "",
+                   "%s: %" PRIu64 " of %" PRIu64 " experts in memory",
+                   model_plan_verdict_text[plan.verdict], plan.experts_n - plan.experts_streamed_n,
+                   plan.experts_n);
+    if (plan.verdict == MODEL_PLAN_STREAMED)
+        doctor->token_bytes = plan.token_stream_bytes;
+    if (plan.verdict != MODEL_PLAN_TOO_BIG)
+        memory_now(doctor, &plan);
+}
