@@ -6,6 +6,7 @@
 #pragma once
 #include "base/fault.h"
 #include "base/log.h"
+#include "daemon/sandbox.h"
 #include "model/engine.h"
 #include "stream/stream.h"
 
@@ -107,6 +108,8 @@ struct conf {
     uint64_t limits_body_timeout;
     uint64_t limits_idle_timeout;
     uint64_t limits_keep_alive;
+
+    uint32_t sandbox_filter; // enum sandbox_filter
 
     uint32_t log_level;    // enum log_level
     uint32_t log_requests; // enum conf_requests

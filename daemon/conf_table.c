@@ -63,6 +63,8 @@ static const char *const level_words[LOG_LEVEL_COUNT] = {
 };
 static const char *const huge_pages_words[CONF_HUGE_PAGES_COUNT] = {
     [CONF_HUGE_PAGES_AUTO] = "auto", [CONF_HUGE_PAGES_YES] = "yes", [CONF_HUGE_PAGES_NO] = "no"};
+static const char *const filter_words[SANDBOX_FILTER_COUNT] = {
+    [SANDBOX_DENY] = "deny", [SANDBOX_LOG] = "log", [SANDBOX_OFF] = "off"};
 static const char *const no_yes_words[] = {"no", "yes"};
 static const char *const requests_words[CONF_REQUESTS_COUNT] = {
     [CONF_REQUESTS_OFF] = "off", [CONF_REQUESTS_SUMMARY] = "summary"};
@@ -197,7 +199,8 @@ const struct conf_opt conf_opts[] = {
     NUMBER(net_https_port, "net", "https_port", 0, 65535, "443", "TCP port",
         "HTTPS. 0: none."),
     TEXT(net_tls_certificate, "net", "tls_certificate", CONF_TEXT_MAX - 1, "",
-        "Certificate of https_port with its chain, PEM. Read again on SIGHUP."),
+        "Certificate of https_port with its chain, PEM. Read again on SIGHUP. Here and in the next "
+        "three, credential:NAME is what systemd's LoadCredential=NAME:FILE passes."),
     TEXT(net_tls_key, "net", "tls_key", CONF_TEXT_MAX - 1, "",
         "Private key of the certificate, PEM. Read again on SIGHUP."),
     TEXT(net_tls_client_ca, "net", "tls_client_ca", CONF_TEXT_MAX - 1, "",
@@ -244,6 +247,10 @@ const struct conf_opt conf_opts[] = {
         "A connection between requests, or one that does not take its answer, is closed."),
     TIME(limits_keep_alive, "limits", "keep_alive", SECOND / 10, DAY, "10s", RELOAD,
         "A stream that has nothing to say sends a comment this often."),
+
+    WORD(sandbox_filter, "sandbox", "filter", filter_words, "deny", RESTART,
+        "System calls that are not needed once the model is loaded: deny refuses them, log lets them "
+        "through and has the kernel log them (for drivers that want more), off does neither."),
 
     WORD(log_level, "log", "level", level_words, "info", RELOAD,
         "Least urgent messages that are logged."),

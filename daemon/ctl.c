@@ -6,11 +6,13 @@
 #include "config.h"
 #include "daemon/net_thread.h"
 #include "daemon/notify.h"
+#include "daemon/sandbox.h"
 
 #include <errno.h>
 #include <poll.h>
 #include <pthread.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/signalfd.h>
@@ -33,6 +35,8 @@ int conf_source_read(const struct conf_source *source, struct conf *ret, struct 
         err = conf_check(&conf, fault);
     if (err == 0 && conf.listen_loopback[0])
         err = listener_loopback_check(conf.listen_loopback, fault);
+    if (err == 0 && conf.net_port[0])
+        err = net_credentials(&conf, fault);
     if (err == 0)
         err = net_check(&conf, fault);
     if (err == 0)
@@ -64,16 +68,67 @@ static void lines_log(const char *what, const char *text)
     }
 }
 
+// sandbox_close gives up what nobody needs once the model is loaded.  Returns false if it should
+// have and could not.
+static bool sandbox_close(const struct topology *t)
+{
+    struct sandbox_params params = {.filter = (enum sandbox_filter)t->conf.sandbox_filter,
+                                    .makes_code = t->device_is_cpu,
+                                    .netlink = net_xdp(&t->conf),
+                                    .bpf = net_xdp(&t->conf)};
+    char text[256] = "";
+    struct fault fault = {0};
+    for (uint32_t i = 0; i < t->listeners_n; i++)
+        params.netlink |= !t->listeners[i].local;
+    int err = sandbox_enter(&params, text, sizeof(text), &fault);
+    if (err != 0 && err != -ENOTSUP) {
+        log_error("sandbox: %s; [sandbox] filter = off does without", fault.text);
+        return false;
+    }
+    if (err != 0)
+        log_warning("sandbox: %s; going on without", fault.text);
+    log_info("sandbox: %s", text);
+    return true;
+}
+
 static void ready_tell(struct ctl *c)
 {
     const struct topology *t = c->t;
+    char seconds[32];
     c->ready = true;
+    snprintf(seconds, sizeof(seconds), "%.1f", (double)(clock_us() - c->start_us) / 1e6);
     lines_log("plan", t->plan);
     lines_log("drives", t->drives);
-    log_info("ready after %.1f s: %s on %s, context %u, %u KV tokens%s",
-             (double)(clock_us() - c->start_us) / 1e6, t->served.name, t->device_name,
-             t->served.context_max, t->kv_tokens, t->mtp ? ", drafting with MTP" : "");
+    log_event(
+        LOG_LEVEL_INFO, EVENT_READY,
+        LOG_FIELDS({"MODEL", t->served.name}, {"DEVICE", t->device_name}, {"SECONDS", seconds}),
+        "ready after %s s: %s on %s, context %u, %u KV tokens%s", seconds, t->served.name,
+        t->device_name, t->served.context_max, t->kv_tokens, t->mtp ? ", drafting with MTP" : "");
     notify_send("READY=1\nSTATUS=Serving %s on %s", t->served.name, t->device_name);
+}
+
+// failed_tell: the daemon ends, and this is why.
+static void failed_tell(const struct fault *fault)
+{
+    char number[16];
+    snprintf(number, sizeof(number), "%d", fault->err);
+    log_event(LOG_LEVEL_ERROR, EVENT_FAILED, LOG_FIELDS({"ERRNO", number}), "%s", fault->text);
+}
+
+// model_open lets requests in, behind a closed sandbox.
+static enum verdict model_open(struct ctl *c)
+{
+    struct topology *t = c->t;
+    int loaded = MODEL_LOADED;
+    if (!sandbox_close(t))
+        return STOP_FAILED;
+    if (!atomic_compare_exchange_strong_explicit(&t->model_state, &loaded, MODEL_READY,
+                                                 memory_order_release, memory_order_relaxed))
+        return GO_ON; // the device has failed meanwhile
+    metrics_set(&t->metrics, METRIC_ID_MODEL_READY, 1);
+    topology_fronts_wake(t);
+    ready_tell(c);
+    return GO_ON;
 }
 
 static bool fronts_any_failed(const struct topology *t)
@@ -98,13 +153,13 @@ static enum verdict model_watch(struct ctl *c)
     struct topology *t = c->t;
     int state = atomic_load_explicit(&t->model_state, memory_order_acquire);
     if (state == MODEL_FAILED) {
-        log_error("%s", t->fault.text);
+        failed_tell(&t->fault);
         return STOP_FAILED;
     }
     if (atomic_load_explicit(&t->tok_failed, memory_order_acquire) || fronts_any_failed(t))
         return STOP_FAILED; // they said why
-    if (state == MODEL_READY && !c->ready)
-        ready_tell(c);
+    if (state == MODEL_LOADED && model_open(c) != GO_ON)
+        return STOP_FAILED;
     if (c->draining && fronts_all_drained(t))
         return STOP_OK;
     return GO_ON;
@@ -124,6 +179,14 @@ static void status_tell(struct ctl *c, uint64_t now_us)
     c->load_seen = done;
 }
 
+static void stuck_tell(const struct ctl *c)
+{
+    char seconds[24];
+    snprintf(seconds, sizeof(seconds), "%.0f", (double)c->watchdog_us / 1e6);
+    log_event(LOG_LEVEL_WARNING, EVENT_STUCK, LOG_FIELDS({"SECONDS", seconds}),
+              "the model has made no step for %s s; the watchdog is not fed", seconds);
+}
+
 // watchdog_ping tells systemd that we live, unless step has work and stands still.  While it loads,
 // which systemd does not watch, it makes no steps.
 static void watchdog_ping(struct ctl *c, uint64_t now_us)
@@ -136,7 +199,7 @@ static void watchdog_ping(struct ctl *c, uint64_t now_us)
     if (!c->ready || idle || beat != c->beat_seen)
         notify_send("WATCHDOG=1");
     else
-        log_warning("the model has made no step for %.0f s", (double)c->watchdog_us / 1e6);
+        stuck_tell(c);
     c->beat_seen = beat;
 }
 
@@ -145,32 +208,47 @@ static void reload_told(const struct conf_opt *opt)
     log_warning("[%s] %s has changed; that takes effect after a restart", opt->section, opt->key);
 }
 
-// port_reload reads what has no row of its own in the configuration: keys and certificate.
-static void port_reload(struct topology *t)
+// reload_read reads and judges all of it: options, keys and certificate.
+static int reload_read(const struct ctl *c, struct conf *ret_conf, struct keys **ret_keys,
+                       struct fault *fault)
 {
-    struct fault fault = {0};
-    if (!t->fronts[FRONT_NET].used)
-        return;
-    if (topology_keys_load(t, false, &fault) != 0)
-        log_error("reload: %s; the old keys stay", fault.text);
-    atomic_store_explicit(&t->fronts[FRONT_NET].reload, true, memory_order_release);
-    wake_signal(t->fronts[FRONT_NET].wake);
+    struct topology *t = c->t;
+    *ret_keys = NULL;
+    int err = conf_source_read(c->source, ret_conf, fault);
+    if (err != 0 || !t->fronts[FRONT_NET].used)
+        return err;
+    err = net_check(&t->conf, fault); // its certificate, in the files that are in force
+    if (err == 0)
+        err = topology_keys_read(t, false, ret_keys, fault);
+    return err;
 }
 
+// reload takes over everything, or nothing.
 static void reload(struct ctl *c)
 {
+    struct topology *t = c->t;
     struct conf fresh;
+    struct keys *keys;
     struct fault fault = {0};
     notify_send("RELOADING=1");
-    if (conf_source_read(c->source, &fresh, &fault) != 0) {
-        log_error("reload: %s; the old configuration stays", fault.text);
+    if (reload_read(c, &fresh, &keys, &fault) != 0) {
+        log_event(LOG_LEVEL_ERROR, EVENT_CONFIG, NULL,
+                  "reload: %s; everything stays as it was: old configuration, old keys, old "
+                  "certificate",
+                  fault.text);
     } else {
-        uint32_t changed = conf_reload(c->conf, &fresh, reload_told);
-        live_set(&c->t->live, c->conf);
+        char changed[16];
+        snprintf(changed, sizeof(changed), "%u", conf_reload(c->conf, &fresh, reload_told));
+        live_set(&t->live, c->conf);
         log_level_set((enum log_level)c->conf->log_level);
-        log_info("reloaded: %u options changed", changed);
+        if (keys) {
+            topology_keys_put(t, keys);
+            atomic_store_explicit(&t->fronts[FRONT_NET].reload, true, memory_order_release);
+            wake_signal(t->fronts[FRONT_NET].wake);
+        }
+        log_event(LOG_LEVEL_INFO, EVENT_RELOADED, LOG_FIELDS({"CHANGED", changed}),
+                  "reloaded: %s options changed", changed);
     }
-    port_reload(c->t);
     if (c->ready)
         notify_send("READY=1");
 }
@@ -195,13 +273,15 @@ static enum verdict terminate(struct ctl *c, const char *name)
     notify_send("STOPPING=1\nSTATUS=Finishing the answers that run");
     if (!c->ready || c->draining) {
         // Nothing to finish yet, or asked twice: loading and steps cannot be interrupted.
-        log_info("%s: stopping at once", name);
+        log_event(LOG_LEVEL_INFO, EVENT_STOPPING, LOG_FIELDS({"REASON", name}),
+                  "%s: stopping at once", name);
         for (uint32_t i = 0; i < t->listeners_n; i++)
             listener_close(&t->listeners[i]);
         port_leave(t);
         _exit(EXIT_SUCCESS);
     }
-    log_info("%s: finishing what runs, taking no new requests; once more stops at once", name);
+    log_event(LOG_LEVEL_INFO, EVENT_STOPPING, LOG_FIELDS({"REASON", name}),
+              "%s: finishing what runs, taking no new requests; once more stops at once", name);
     c->draining = true;
     atomic_store_explicit(&t->draining, true, memory_order_release);
     topology_fronts_wake(t);
@@ -359,6 +439,7 @@ int ctl_run(struct topology *t, const struct conf_source *source, struct conf *c
         return EXIT_FAILURE;
     }
     start_log(t);
+    notify_send("STATUS=Loading %s", t->served.name);
 
     pthread_t threads[THREADS];
     uint32_t threads_n;

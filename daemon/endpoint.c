@@ -31,7 +31,7 @@ static bool model_refuses(const struct topology *t, struct api_error *error)
         error->retry_after_s = RETRY_DRAINING_S;
         return true;
     }
-    if (model == MODEL_LOADING) {
+    if (model != MODEL_READY) {
         api_error_set(error, API_ERROR_LOADING, NULL, "the model is still being loaded");
         error->retry_after_s = RETRY_LOADING_S;
         return true;
@@ -71,6 +71,18 @@ static int rate_judge(struct front *f, struct connection *c, const struct key *k
     return 0;
 }
 
+// refusal_log: who came to the port and was sent away, by the status.
+static void refusal_log(struct front *f, const struct connection *c, enum event event,
+                        const struct api_error *error)
+{
+    char client[CLIENT_TEXT_MAX], status[8];
+    conn_client_text(c, client);
+    snprintf(status, sizeof(status), "%u", error->status);
+    log_event(LOG_LEVEL_WARNING, event, LOG_FIELDS({"CLIENT", client}, {"STATUS", status}),
+              "%s: refused a request from %s: %u, %s", front_name[f->id], client, error->status,
+              error->message);
+}
+
 // request_judge decides by the head.
 static int request_judge(struct front *f, struct connection *c, struct api_error *error)
 {
@@ -82,10 +94,14 @@ static int request_judge(struct front *f, struct connection *c, struct api_error
         struct api_error no_key;
         if (key_judge(f, c, &key, &no_key) != 0) {
             *error = no_key; // before anybody learns which paths there are
+            refusal_log(f, c, EVENT_KEY, error);
             return -EACCES;
         }
-        if (err == 0)
-            err = rate_judge(f, c, key, error);
+        if (err == 0 && (err = rate_judge(f, c, key, error)) != 0) {
+            c->key = key; // for this line only
+            refusal_log(f, c, EVENT_KEY, error);
+            c->key = NULL;
+        }
     }
     if (err == 0 && route_generates(match.route) && model_refuses(f->t, error))
         err = -EAGAIN;
@@ -146,7 +162,7 @@ static void health_serve(struct front *f, uint32_t conn, struct buf *body)
     };
     if (atomic_load_explicit(&t->draining, memory_order_relaxed) || model == MODEL_FAILED)
         info.health = HEALTH_DRAINING;
-    else if (model == MODEL_LOADING)
+    else if (model != MODEL_READY)
         info.health = HEALTH_LOADING;
     else if (streaming_failing(&t->metrics, failing, sizeof(failing))) {
         info.health = HEALTH_DEGRADED;
@@ -264,6 +280,7 @@ static void work_start(struct front *f, uint32_t conn, enum route route)
     if (!req_pool_take(&f->t->req_pool, &number)) {
         api_error_set(&error, API_ERROR_BUSY, NULL, "all %u places for requests are taken",
                       f->t->reqs_n);
+        refusal_log(f, c, EVENT_FULL, &error);
         request_error(f, conn, &error);
         return;
     }

@@ -43,7 +43,8 @@ void conn_send(struct front *f, uint32_t conn)
     if (err == 0 && f->out.n > 0)
         err = conns_send(f->conns, conn, f->out.data, f->out.n);
     if (err != 0 && err != -EPIPE)
-        log_warning("connection %u: an answer is lost: %s", conn, strerror(-err));
+        log_limited(LOG_LEVEL_WARNING, CLIENT_LINES, "connection %u: an answer is lost: %s", conn,
+                    strerror(-err));
     if (err != 0)
         conns_abort(f->conns, conn);
     buf_clear(&f->out);
@@ -228,7 +229,8 @@ static void on_expired(void *user, uint32_t conn)
     struct front *f = user;
     struct connection *c = &f->places[conn];
     if (!conn_moved(f, conn, clock_us(), live_get(&f->t->live, idle_timeout_us))) {
-        log_info("connection %u: the client does not read, closing", conn);
+        log_limited(LOG_LEVEL_INFO, CLIENT_LINES,
+                    "connection %u: the client does not read, closing", conn);
         conns_abort(f->conns, conn);
     } else if (c->req != REQ_NONE) {
         generation_keep_alive(f, conn);
@@ -379,7 +381,9 @@ void front_run(struct front *f)
 
 void front_failed(struct front *f, const struct fault *fault)
 {
-    log_error("%s", fault->text);
+    char number[16];
+    snprintf(number, sizeof(number), "%d", fault->err);
+    log_event(LOG_LEVEL_ERROR, EVENT_FAILED, LOG_FIELDS({"ERRNO", number}), "%s", fault->text);
     atomic_store_explicit(&f->lines->failed, true, memory_order_release);
     wake_signal(f->t->wake_ctl);
 }

@@ -8,6 +8,11 @@
 
 #define REQ_NONE UINT32_MAX
 
+// What clients can have us log, lines a minute.  A line of a request (0.2 KB) is worth having: ten
+// a second is more than a model of any size answers for long.
+#define REQUEST_LINES 600u
+#define CLIENT_LINES  30u
+
 struct connection {
     struct http_reader reader;
     struct conns_peer peer;

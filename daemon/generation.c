@@ -52,12 +52,14 @@ static void generation_log(struct front *f, const struct req *req, const char *h
         return;
     struct response_usage usage = usage_of(req);
     char client[CLIENT_TEXT_MAX];
-    log_info("%s %s from %s: %s; prompt %llu, generated %llu tokens, choices %u; first token %.3f "
-             "s, all %.3f s",
-             route_name[req->route], req->id, conn_client_text(&f->places[req->conn], client), how,
-             (unsigned long long)usage.prompt_tokens, (unsigned long long)usage.completion_tokens,
-             req->choices_n, req->first_us != 0 ? seconds(req->complete_us, req->first_us) : 0.0,
-             seconds(req->complete_us, now_us));
+    log_limited(
+        LOG_LEVEL_INFO, REQUEST_LINES,
+        "%s %s from %s: %s; prompt %llu, generated %llu tokens, choices %u; first token %.3f "
+        "s, all %.3f s",
+        route_name[req->route], req->id, conn_client_text(&f->places[req->conn], client), how,
+        (unsigned long long)usage.prompt_tokens, (unsigned long long)usage.completion_tokens,
+        req->choices_n, req->first_us != 0 ? seconds(req->complete_us, req->first_us) : 0.0,
+        seconds(req->complete_us, now_us));
 }
 
 // client_leave cuts the request off from its connection; its place is freed when step lets go.
@@ -313,7 +315,8 @@ static void stream_flush(struct front *f, struct req *req, uint32_t choice)
     conn_send(f, conn);
     conn_deadline(f, conn);
     if (conns_unsent(f->conns, conn) > live_get(&f->t->live, unsent_bytes_max)) {
-        log_info("%s: the client does not read its stream", req->id);
+        log_limited(LOG_LEVEL_INFO, CLIENT_LINES, "%s: the client does not read its stream",
+                    req->id);
         conns_abort(f->conns, conn); // on_closed drops the request
     }
 }

@@ -2,6 +2,7 @@
 // main: command line, configuration, listeners, model files, threads; then ctl's loop until the
 // end. Exit status: 0 asked to stop, 1 start-up or the device failed, 2 wrong usage or
 // configuration.
+#include "base/last_words.h"
 #include "base/log.h"
 #include "config.h"
 #include "daemon/ctl.h"
@@ -157,26 +158,38 @@ static int fds_raise(const struct conf *conf, struct fault *fault)
     return 0;
 }
 
-// listeners_open opens what the config says, or takes what systemd opened.
-static int listeners_open(struct topology *t, struct fault *fault)
+// listeners_adopt takes what systemd opened.
+static int listeners_adopt(struct topology *t, bool *ret_local, bool *ret_loopback,
+                           struct fault *fault)
 {
-    int adopted = notify_listen_fds();
+    int adopted = notify_listen_fds(), err = 0;
+    *ret_local = *ret_loopback = false;
     if (adopted > (int)SOCK_LISTENERS_MAX)
         return fault_set(fault, E2BIG, "systemd passed %d sockets; at most %u are served", adopted,
                          SOCK_LISTENERS_MAX);
-    int err = 0;
     for (int i = 0; i < adopted && err == 0; i++) {
-        err = listener_adopt(LISTEN_FDS_FIRST + i, &t->listeners[t->listeners_n], fault);
-        t->listeners_n += err == 0;
+        struct listener *l = &t->listeners[t->listeners_n];
+        err = listener_adopt(LISTEN_FDS_FIRST + i, l, fault);
+        if (err != 0)
+            break;
+        t->listeners_n++;
+        *(l->local ? ret_local : ret_loopback) = true;
     }
-    if (adopted > 0)
-        return err;
-    if (t->conf.listen_socket[0]) {
+    return err;
+}
+
+// listeners_open opens what the config says, where systemd has not opened one of its kind.
+static int listeners_open(struct topology *t, struct fault *fault)
+{
+    bool local, loopback;
+    int err = listeners_adopt(t, &local, &loopback, fault);
+    if (err == 0 && t->conf.listen_socket[0] && !local) {
         err = listener_open_unix(t->conf.listen_socket, t->conf.listen_socket_mode,
                                  &t->listeners[t->listeners_n], fault);
         t->listeners_n += err == 0;
     }
-    if (err == 0 && t->conf.listen_loopback[0]) {
+    if (err == 0 && t->conf.listen_loopback[0] && !loopback &&
+        t->listeners_n < SOCK_LISTENERS_MAX) {
         err = listener_open_loopback(t->conf.listen_loopback, &t->listeners[t->listeners_n], fault);
         t->listeners_n += err == 0;
     }
@@ -282,8 +295,12 @@ static int start(const struct conf *conf, const char *trace_routing, struct topo
     if (err != 0)
         return err;
     err = cors_parse(conf->net_cors_origins, &t->cors, fault);
-    if (err == 0 && t->fronts[FRONT_NET].used)
-        err = topology_keys_load(t, true, fault);
+    if (err == 0 && t->fronts[FRONT_NET].used) {
+        struct keys *keys = NULL;
+        err = topology_keys_read(t, true, &keys, fault);
+        if (err == 0)
+            topology_keys_put(t, keys);
+    }
     if (err == 0)
         err = listeners_open(t, fault);
     if (err == 0)
@@ -310,12 +327,11 @@ static int run(const struct args *args)
     const struct conf_source *source = &args->source;
     struct fault fault = {0};
     struct conf conf;
-    if (conf_source_read(source, &conf, &fault) != 0) {
-        log_error("%s", fault.text);
-        return EXIT_USAGE;
-    }
-    if (args->check && net_keys_check(&conf, &fault) != 0) {
-        log_error("%s", fault.text);
+    int err = conf_source_read(source, &conf, &fault);
+    if (err == 0 && args->check)
+        err = net_keys_check(&conf, &fault);
+    if (err != 0) {
+        log_event(LOG_LEVEL_ERROR, EVENT_CONFIG, NULL, "%s", fault.text);
         return EXIT_USAGE;
     }
     if (args->check)
@@ -323,13 +339,15 @@ static int run(const struct args *args)
     log_level_set((enum log_level)conf.log_level);
 
     struct topology *t = NULL;
-    int err = ctl_signals_block();
+    err = ctl_signals_block();
     if (err != 0) {
         log_error("signals: %s", strerror(-err));
         return EXIT_FAILURE;
     }
     if (start(&conf, args->trace_routing, &t, &fault) != 0) {
-        log_error("%s", fault.text);
+        char number[16];
+        snprintf(number, sizeof(number), "%d", fault.err);
+        log_event(LOG_LEVEL_ERROR, EVENT_FAILED, LOG_FIELDS({"ERRNO", number}), "%s", fault.text);
         return EXIT_FAILURE;
     }
     int status = ctl_run(t, source, &conf);
@@ -345,6 +363,7 @@ int main(int argc, char **argv)
     if (!source->sets)
         return EXIT_FAILURE;
     umask(0077);
+    last_words_open("expertd " EXPERTD_VERSION, log_open(LOG_JOURNAL));
     int status = args_parse(argc, argv, &args);
     if (status < 0)
         status = run(&args);

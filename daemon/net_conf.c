@@ -5,9 +5,60 @@
 #include "daemon/net_thread.h"
 
 #include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
 
 // Some seconds more than a client over a slow line needs.
 #define HANDSHAKE_TIMEOUT_US 10000000u
+
+bool net_xdp(const struct conf *conf)
+{
+    return strncmp(conf->net_port, "af_xdp:", strlen("af_xdp:")) == 0;
+}
+
+#define CREDENTIAL "credential:"
+
+// credential_take: path is one of [net]'s, key names it.
+static int credential_take(const char *key, char path[CONF_TEXT_MAX], struct fault *fault)
+{
+    const char *dir = getenv("CREDENTIALS_DIRECTORY");
+    char name[CONF_TEXT_MAX], file[CONF_TEXT_MAX];
+    if (strncmp(path, CREDENTIAL, strlen(CREDENTIAL)) != 0)
+        return 0;
+    snprintf(name, sizeof(name), "%s", path + strlen(CREDENTIAL));
+    if (name[0] == '\0' || name[0] == '.' || strchr(name, '/'))
+        return fault_set(fault, EINVAL,
+                         "[net] %s = %s: a credential's name has no / and no . first", key, path);
+    if (!dir || dir[0] != '/')
+        return fault_set(fault, EINVAL,
+                         "[net] %s = %s: systemd passed no credentials: LoadCredential=%s:FILE in "
+                         "the unit expertd.service does, and only the unit has them",
+                         key, path, name);
+    int n = snprintf(file, sizeof(file), "%s/%s", dir, name);
+    if (n < 0 || (size_t)n >= sizeof(file))
+        return fault_set(fault, EINVAL, "[net] %s = %s: longer than a path may be", key, path);
+    if (access(file, R_OK) != 0)
+        return fault_set(
+            fault, EINVAL,
+            "[net] %s = %s: %s: %s; LoadCredential=%s:FILE in the unit expertd.service "
+            "passes it",
+            key, path, file, strerror(errno), name);
+    memcpy(path, file, sizeof(file));
+    return 0;
+}
+
+int net_credentials(struct conf *conf, struct fault *fault)
+{
+    int err = credential_take("keys", conf->net_keys, fault);
+    if (err == 0)
+        err = credential_take("tls_certificate", conf->net_tls_certificate, fault);
+    if (err == 0)
+        err = credential_take("tls_key", conf->net_tls_key, fault);
+    if (err == 0)
+        err = credential_take("tls_client_ca", conf->net_tls_client_ca, fault);
+    return err;
+}
 
 void net_params_fill(const struct conf *conf, struct port_params *ret)
 {

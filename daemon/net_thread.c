@@ -2,13 +2,17 @@
 #include "daemon/net_thread.h"
 
 #include "base/clock.h"
+#include "base/last_words.h"
 #include "base/log.h"
 #include "daemon/front.h"
+#include "daemon/sandbox.h"
 
+#include <linux/capability.h>
 #include <stdio.h>
 #include <string.h>
 
 #define PUBLISH_US 250000u
+#define DHCP_US    10000000u // a server answers within two seconds or so
 
 struct net {
     struct front front; // first: front.turn gets it
@@ -17,13 +21,16 @@ struct net {
     uint64_t publish_us;                                             // when next
     char address4[CONNS_ADDRESS_TEXT], address6[CONNS_ADDRESS_TEXT]; // that were logged
     bool link_up;
+    uint64_t address_us; // when the lack of an IPv4 address is told; 0: no more
 };
 
 static void changes_log(struct net *net, const struct port_stats *s)
 {
     const char *port = net->front.t->conf.net_port;
+    const char *link = s->link.up ? "up" : "down";
     if (net->link_up != s->link.up)
-        log_info("port %s: link %s", port, s->link.up ? "up" : "down");
+        log_event(LOG_LEVEL_INFO, EVENT_LINK, LOG_FIELDS({"PORT", port}, {"STATE", link}),
+                  "port %s: link %s", port, link);
     if (strcmp(net->address4, s->address4) != 0)
         log_info("port %s: address %s", port, s->address4[0] ? s->address4 : "lost");
     if (strcmp(net->address6, s->address6[1]) != 0)
@@ -31,6 +38,19 @@ static void changes_log(struct net *net, const struct port_stats *s)
     net->link_up = s->link.up;
     memcpy(net->address4, s->address4, sizeof(net->address4));
     memcpy(net->address6, s->address6[1], sizeof(net->address6));
+}
+
+// address_warn tells once that nobody gave the port an address.
+static void address_warn(struct net *net, const struct port_stats *s, uint64_t now_us)
+{
+    const struct conf *conf = &net->front.t->conf;
+    if (net->address_us == 0 || (now_us < net->address_us && !s->address4[0]))
+        return;
+    net->address_us = 0;
+    if (!s->address4[0])
+        log_warning("port %s: no IPv4 address: no DHCP server answers%s; [net] address = A.B.C.D/N "
+                    "needs none",
+                    conf->net_port, s->link.up ? "" : ", and the link is down");
 }
 
 static void certificate_warn(const struct tls_files *files)
@@ -73,6 +93,14 @@ static void turn(struct front *f)
     port_stats(net->port, &stats);
     net_page_set(&f->t->net_page, f->t->conf.net_port, &stats);
     changes_log(net, &stats);
+    address_warn(net, &stats, now_us);
+}
+
+// net_capabilities: what the port still needs to be handed back.  The XDP program stays on its
+// interface until somebody takes it off; the others go with their files.
+static uint64_t net_capabilities(const struct conf *conf)
+{
+    return net_xdp(conf) ? 1ull << CAP_NET_ADMIN : 0;
 }
 
 void *net_thread(void *arg)
@@ -81,6 +109,7 @@ void *net_thread(void *arg)
     struct net net = {0};
     struct port_params params = {0};
     struct fault fault = {0};
+    last_words_thread();
     int err = front_init(&net.front, t, FRONT_NET, &params.conns, &fault);
     net_params_fill(&t->conf, &params);
     if (err == 0)
@@ -91,6 +120,9 @@ void *net_thread(void *arg)
         net.files = params.tls;
         certificate_warn(&net.files);
         start_log(&net);
+        sandbox_keep(net_capabilities(&t->conf));
+        if (strcmp(t->conf.net_address, "dhcp") == 0)
+            net.address_us = clock_us() + DHCP_US;
         front_run(&net.front);
     } else {
         front_failed(&net.front, &fault);

@@ -7,6 +7,14 @@
 // net_params_fill says what the configuration asks of the port.
 void net_params_fill(const struct conf *conf, struct port_params *ret);
 
+// net_xdp says whether the port is one of af_xdp.
+bool net_xdp(const struct conf *conf);
+
+// net_credentials turns credential:NAME, where [net] takes the path of a secret, into
+// $CREDENTIALS_DIRECTORY/NAME, which systemd makes of LoadCredential=.  -EINVAL naming the key if
+// there is none.
+int net_credentials(struct conf *conf, struct fault *fault);
+
 // net_keys_check says whether the keys of the port can be read: for --check-config.
 int net_keys_check(const struct conf *conf, struct fault *fault);
 

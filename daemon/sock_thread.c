@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
 // sock_thread: the front of the Unix socket and the loopback port.
+#include "base/last_words.h"
 #include "daemon/front.h"
 #include "io/net/sock.h"
 
@@ -10,6 +11,7 @@ void *sock_thread(void *arg)
     struct conns_params params;
     struct front f;
     struct fault fault = {0};
+    last_words_thread();
     int err = front_init(&f, t, FRONT_SOCK, &params, &fault);
     if (err == 0)
         err = sock_create(&params, t->listeners, t->listeners_n, &sock, &fault);

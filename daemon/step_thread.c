@@ -11,6 +11,7 @@
 // reason, the others go on.
 // Owner of: engine, stream, scheduler, sampler, the token histories.  See daemon/topology.h.
 #include "base/clock.h"
+#include "base/last_words.h"
 #include "base/log.h"
 #include "daemon/streaming.h"
 #include "daemon/topology.h"
@@ -34,6 +35,7 @@
 #define DRAFT_SEQUENCES_AUTO 2u
 
 #define MTP_LOST        UINT32_MAX // mtp_n of a sequence that can have no drafts any more
+#define FAILURE_LINES   30u        // a minute: a drive that fails, fails every answer
 #define IDLE_PUBLISH_MS 1000       // drives recover, or fail their probes, while nobody asks
 
 // One choice of a request: a job of the scheduler, by the job's number.
@@ -119,7 +121,7 @@ static void job_fail(struct step *st, uint32_t job, const struct fault *fault)
 {
     struct req *req = &st->t->reqs[st->gens[job].req];
     if (!req->failure[0]) { // sock may be reading an earlier one
-        log_warning("an answer fails: %s", fault->text);
+        log_limited(LOG_LEVEL_WARNING, FAILURE_LINES, "an answer fails: %s", fault->text);
         memcpy(req->failure, fault->text, sizeof(req->failure));
     }
     job_end(st, job, STEP_EVENT_FAILED);
@@ -216,7 +218,8 @@ static uint32_t admit_jobs(struct step *st)
         if (err == -ENOSPC && sched_running_n(st->sched) > 0)
             break; // somebody's end will make room
         if (err != 0) {
-            log_error("KV memory for %u tokens: %s", st->gens[job].limit_n, strerror(-err));
+            log_limited(LOG_LEVEL_ERROR, FAILURE_LINES, "KV memory for %u tokens: %s",
+                        st->gens[job].limit_n, strerror(-err));
             job_end(st, job, STEP_EVENT_FAILED);
         } else {
             admit(st, job, seq);
@@ -262,7 +265,8 @@ static bool token_take(struct step *st, uint32_t job, const float *logits)
     struct sampler_result result;
     int err = choose(st, gen, logits, &result);
     if (err != 0) {
-        log_error("sampling: %s; this answer fails", strerror(-err));
+        log_limited(LOG_LEVEL_ERROR, FAILURE_LINES, "sampling: %s; this answer fails",
+                    strerror(-err));
         job_end(st, job, STEP_EVENT_FAILED);
         return false;
     }
@@ -709,6 +713,7 @@ static int step_init(struct step *st, struct fault *fault)
         draft_gate_init(&st->gates[i]);
     engine_plan_text(st->engine, t->plan, sizeof(t->plan));
     snprintf(t->device_name, sizeof(t->device_name), "%s", engine_device_name(st->engine));
+    t->device_is_cpu = engine_device_is_cpu(st->engine);
     t->kv_tokens = engine_kv_tokens_free(st->engine);
     err = streaming_open(&st->streaming, st->engine, fault);
     if (err != 0)
@@ -724,6 +729,7 @@ void *step_thread(void *arg)
     struct topology *t = arg;
     struct step st = {.t = t};
     struct fault fault = {0};
+    last_words_thread();
     if (step_init(&st, &fault) != 0) {
         t->fault = fault;
         atomic_store_explicit(&t->model_state, MODEL_FAILED, memory_order_release);
@@ -731,10 +737,8 @@ void *step_thread(void *arg)
         step_fini(&st);
         return NULL;
     }
-    metrics_set(&t->metrics, METRIC_ID_MODEL_READY, 1);
-    atomic_store_explicit(&t->model_state, MODEL_READY, memory_order_release);
+    atomic_store_explicit(&t->model_state, MODEL_LOADED, memory_order_release);
     wake_signal(t->wake_ctl);
-    topology_fronts_wake(t);
     while (!atomic_load_explicit(&t->stopping, memory_order_acquire))
         loop_once(&st);
     step_fini(&st);

@@ -176,6 +176,22 @@ static double drive_rate(struct streaming *s, uint32_t i, const struct disk_driv
     return rate;
 }
 
+static void drive_log(const struct disk_drive_stats *now, bool was_failing)
+{
+    if (now->open == was_failing)
+        return;
+    if (now->open)
+        log_event(LOG_LEVEL_ERROR, EVENT_DRIVE,
+                  LOG_FIELDS({"DRIVE", now->name}, {"STATE", "failing"}),
+                  "drive %s fails: it is asked now and then until it works again; what only it has "
+                  "cannot be answered",
+                  now->name);
+    else
+        log_event(LOG_LEVEL_INFO, EVENT_DRIVE,
+                  LOG_FIELDS({"DRIVE", now->name}, {"STATE", "working"}), "drive %s works again",
+                  now->name);
+}
+
 static void drive_publish(struct streaming *s, uint32_t i, uint64_t step_us)
 {
     struct metrics_page *page = &s->t->metrics;
@@ -196,6 +212,7 @@ static void drive_publish(struct streaming *s, uint32_t i, uint64_t step_us)
         [DRIVE_METRIC_ID_BEST_BYTES_SECOND] = (uint64_t)best,
         [DRIVE_METRIC_ID_SHARE_PERCENT] = best > 0 ? (uint64_t)(100 * rate / best + 0.5) : 0,
     };
+    drive_log(&now, metrics_drive_get(page, i, DRIVE_METRIC_ID_FAILING) != 0);
     for (uint32_t id = 0; id < DRIVE_METRIC_ID_COUNT; id++)
         metrics_drive_set(page, i, (enum drive_metric_id)id, rows[id]);
 }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // tok_thread: requests whose body was parsed -> token ids.  Encoding a long prompt takes a while,
 // so it happens beside connections and steps.
+#include "base/last_words.h"
 #include "base/log.h"
 #include "daemon/prompt.h"
 #include "daemon/topology.h"
@@ -50,6 +51,7 @@ void *tok_thread(void *arg)
 {
     struct topology *t = arg;
     struct prompt_maker *maker = NULL;
+    last_words_thread();
     int err = prompt_maker_create(&t->served, t->prompt_tokens_max, &maker);
     if (err != 0) {
         // Cannot happen after tokenizer_open but for memory; without tokens nothing can be served.

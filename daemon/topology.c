@@ -195,7 +195,7 @@ static int keys_lacking(const char *path, bool missing, struct fault *fault)
                      path, missing ? "does not exist" : "has no key that is not disabled", path);
 }
 
-int topology_keys_load(struct topology *t, bool starting, struct fault *fault)
+int topology_keys_read(struct topology *t, bool starting, struct keys **ret, struct fault *fault)
 {
     struct keys *keys = NULL;
     const char *path = t->conf.net_keys;
@@ -214,11 +214,17 @@ int topology_keys_load(struct topology *t, bool starting, struct fault *fault)
         }
         log_warning("%s", fault->text);
     }
+    *ret = keys;
+    return 0;
+}
+
+void topology_keys_put(struct topology *t, struct keys *keys)
+{
+    uint32_t usable = keys_usable(keys);
     if (keys_warning(keys)[0])
         log_warning("%s", keys_warning(keys));
     if (keys_store_put(&t->keys, keys))
         log_info("keys: %u in force", usable);
-    return 0;
 }
 
 int topology_plan_text(struct topology *t, char *buf, size_t buf_bytes)

@@ -60,8 +60,9 @@ struct front_lines {
 
 enum model_state { // of the engine; written by step
     MODEL_LOADING,
-    MODEL_READY,
-    MODEL_FAILED // `fault` says why; the daemon stops
+    MODEL_LOADED, // ctl has yet to close the sandbox
+    MODEL_READY,  // set by ctl
+    MODEL_FAILED  // `fault` says why; the daemon stops
 };
 
 struct topology {
@@ -100,6 +101,7 @@ struct topology {
     char plan[8192];        // memory plan, for the log
     char drives[8192];      // how experts are read, for the log; "": they are resident
     char device_name[256];
+    bool device_is_cpu;
     uint32_t kv_tokens;                     // tokens of KV memory in all
     bool mtp;                               // the MTP layer is there to draft
     _Atomic uint64_t load_done, load_total; // bytes
@@ -118,10 +120,12 @@ void topology_destroy(struct topology **topology);
 // engine_plan_text does for the device.
 int topology_plan_text(struct topology *t, char *buf, size_t buf_bytes);
 
-// topology_keys_load reads the keys of the port and puts them in force.
+// topology_keys_read reads the keys of the port, for topology_keys_put.
 // starting: having none is -EACCES, unless [net] allow_anonymous is yes; later it is a warning, and
 // then nobody gets in.  Else errors as keys_load.  Thread: main before the threads, then ctl.
-int topology_keys_load(struct topology *t, bool starting, struct fault *fault);
+int topology_keys_read(struct topology *t, bool starting, struct keys **ret, struct fault *fault);
+// topology_keys_put puts them in force, and takes ownership.
+void topology_keys_put(struct topology *t, struct keys *keys);
 
 // topology_fronts_wake wakes every front thread.
 void topology_fronts_wake(struct topology *t);

@@ -333,6 +333,11 @@ const char *engine_device_name(const struct engine *e)
     return vk_device_limits(e->dev)->name;
 }
 
+bool engine_device_is_cpu(const struct engine *e)
+{
+    return vk_device_limits(e->dev)->is_cpu;
+}
+
 // Bytes of slots in the memory that engine_plan_text adds up.
 static uint64_t slots_bytes(const struct engine *e)
 {

@@ -90,9 +90,14 @@ const char *nic_eal_plugins(void)
 
 void nic_eal_quiet(bool begin)
 {
+    // Threads that DPDK makes meanwhile hear what is for every thread: faults, and SIGSYS, by which
+    // the daemon has them give up capabilities.
+    static const int heard[] = {SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGABRT, SIGSYS};
     sigset_t all;
 
     (void)sigfillset(&all);
+    for (size_t i = 0; i < sizeof(heard) / sizeof(heard[0]); i++)
+        (void)sigdelset(&all, heard[i]);
     if (begin)
         (void)pthread_sigmask(SIG_SETMASK, &all, &eal_state.mask);
     for (int signal = SIGRTMIN; signal <= SIGRTMAX; signal++) {

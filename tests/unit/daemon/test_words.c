@@ -33,6 +33,7 @@ int main(void)
     check_words(opt("experts", "verify"), stream_verify_name, STREAM_VERIFY_COUNT);
     check_words(opt("experts", "prefetch"), stream_prefetch_name, STREAM_PREFETCH_COUNT);
     check_words(opt("drives", "engine"), disk_engine_name, DISK_ENGINE_COUNT);
+    check_words(opt("sandbox", "filter"), sandbox_filter_name, SANDBOX_FILTER_COUNT);
     // Each style can be named; auto and r1-0528, which renders as v3-0324, stand beside them.
     const struct conf_opt *template = opt("model", "template");
     CHECK(template->words_n == TEMPLATE_STYLE_COUNT + 2);
