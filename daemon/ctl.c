@@ -187,8 +187,8 @@ static void stuck_tell(const struct ctl *c)
               "the model has made no step for %s s; the watchdog is not fed", seconds);
 }
 
-// watchdog_ping tells systemd that we live, unless step has work and stands still.  While it loads,
-// which systemd does not watch, it makes no steps.
+// watchdog_ping tells systemd that we live, unless step has work and stands still.  While it loads
+// it makes no steps; how long that may take is TimeoutStartSec=, which status_tell extends.
 static void watchdog_ping(struct ctl *c, uint64_t now_us)
 {
     if (c->watchdog_us == 0 || now_us < c->watchdog_next_us)
