@@ -62,3 +62,4 @@ int net_run(struct client *client);
 int demo_run(struct client *client);
 int setup_run(struct client *client);
 int doctor_run(struct client *client);
+int bundle_run(struct client *client);

@@ -3,10 +3,10 @@
 #include "client/doctor.h"
 
 #include "client/client.h"
+#include "client/interrupt.h"
 #include "config.h"
 
 #include <errno.h>
-#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -21,8 +21,7 @@ static void (*const doctor_checks[])(struct doctor *doctor) = {
 
 static int doctor_stopped(void *user)
 {
-    struct pollfd fd = {.fd = *(const int *)user, .events = POLLIN};
-    return poll(&fd, 1, 0) > 0 ? -ECANCELED : 0;
+    return interrupt_pending(*(const int *)user) ? -ECANCELED : 0;
 }
 
 // doctor_serving asks whether a daemon answers there.
@@ -60,11 +59,11 @@ static void doctor_print(const struct client *client, const struct doctor *docto
     }
 }
 
-static int doctor_json(const struct doctor *doctor, bool good)
+json_t *doctor_report(const struct doctor *doctor)
 {
     json_t *list = json_array();
-    json_t *root =
-        json_pack("{s:b, s:s, s:o}", "ok", (int)good, "config", doctor->config, "findings", list);
+    json_t *root = json_pack("{s:b, s:s, s:o}", "ok", (int)doctor_good(doctor), "config",
+                             doctor->config, "findings", list);
 
     for (uint32_t i = 0; root && i < doctor->n; i++) {
         const struct finding *f = &doctor->findings[i];
@@ -77,33 +76,34 @@ static int doctor_json(const struct doctor *doctor, bool good)
             root = NULL;
         }
     }
-    if (!root)
-        return -ENOMEM;
-    client_print_json(root);
-    json_decref(root);
-    return 0;
+    return root;
 }
 
-static void doctor_free(struct doctor *doctor)
+bool doctor_good(const struct doctor *doctor)
 {
+    for (uint32_t i = 0; i < doctor->n; i++)
+        if (doctor->findings[i].verdict == VERDICT_FAIL)
+            return false;
+    return true;
+}
+
+void doctor_free(struct doctor **pdoctor)
+{
+    struct doctor *doctor = *pdoctor;
+
+    *pdoctor = NULL;
+    if (!doctor)
+        return;
     for (uint32_t i = 0; i < STREAM_DIRS_MAX; i++)
         pack_close(&doctor->packs[i]);
     checkpoint_close(&doctor->checkpoint);
     free(doctor);
 }
 
-int doctor_run(struct client *client)
+int doctor_judge(const struct client *client, const char *config, struct doctor *doctor)
 {
-    const char *config = client->options.config ? client->options.config : CONFIG_DEFAULT;
-    struct doctor *doctor = calloc(1, sizeof(*doctor));
-    struct fault fault = {0};
-    bool good = true;
+    int fd = client->interrupt_fd;
 
-    if (!doctor) {
-        fault_set(&fault, ENOMEM, "out of memory");
-        return client_complain(client, &fault);
-    }
-    client_interrupts(client);
     *doctor = (struct doctor){.root = "",
                               .config = config,
                               .datadir = EXPERTD_DATADIR,
@@ -112,24 +112,41 @@ int doctor_run(struct client *client)
                               .privileged = geteuid() == 0,
                               .hashes = client->options.hashes,
                               .interrupted = doctor_stopped,
-                              .interrupted_user = &client->interrupt_fd};
+                              .interrupted_user = &fd};
     for (size_t i = 0; i < sizeof(doctor_checks) / sizeof(doctor_checks[0]); i++) {
-        if (doctor_stopped(&client->interrupt_fd) != 0) {
-            fault_set(&fault, ECANCELED, "stopped");
-            client_complain(client, &fault);
-            doctor_free(doctor);
-            return EXIT_FAILED;
-        }
+        if (interrupt_pending(fd))
+            return -ECANCELED;
         doctor_checks[i](doctor);
         if (i == 0)
             doctor->serving = doctor_serving(client, &doctor->conf);
     }
-    for (uint32_t i = 0; i < doctor->n; i++)
-        good &= doctor->findings[i].verdict != VERDICT_FAIL;
-    if (!client->options.json)
+    return interrupt_pending(fd) ? -ECANCELED : 0;
+}
+
+int doctor_run(struct client *client)
+{
+    const char *config = client->options.config ? client->options.config : CONFIG_DEFAULT;
+    struct doctor *doctor = calloc(1, sizeof(*doctor));
+    struct fault fault = {0};
+    json_t *report = NULL;
+    bool good = false;
+
+    client_interrupts(client);
+    if (!doctor)
+        fault_set(&fault, ENOMEM, "out of memory");
+    else if (doctor_judge(client, config, doctor) != 0)
+        fault_set(&fault, ECANCELED, "stopped");
+    else if (client->options.json && !(report = doctor_report(doctor)))
+        fault_set(&fault, ENOMEM, "out of memory");
+    else if (client->options.json)
+        client_print_json(report);
+    else
         doctor_print(client, doctor);
-    else if (doctor_json(doctor, good) != 0)
-        good = false;
-    doctor_free(doctor);
+    if (fault.err)
+        client_complain(client, &fault);
+    else
+        good = doctor_good(doctor);
+    json_decref(report);
+    doctor_free(&doctor);
     return good ? EXIT_DONE : EXIT_FAILED;
 }

@@ -13,6 +13,7 @@
 #include "model/device_info.h"
 #include "model/pack.h"
 
+#include <jansson.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -22,6 +23,8 @@
 
 enum verdict { VERDICT_OK, VERDICT_WARN, VERDICT_FAIL, VERDICT_COUNT };
 extern const char *const verdict_name[VERDICT_COUNT]; // "ok", "warn", "fail"
+
+struct client; // client/client.h
 
 struct finding {
     enum verdict verdict;
@@ -84,3 +87,13 @@ void doctor_drives(struct doctor *doctor);     // O_DIRECT, speed
 void doctor_port(struct doctor *doctor);       // NIC, PMD, drop-in
 void doctor_keys(struct doctor *doctor);       // keys, certificate
 void doctor_user(struct doctor *doctor);       // what the service's user may open
+
+// doctor_judge runs all checks on this machine.
+//
+// client: for the daemon's address and interrupts.  doctor: emptied first; doctor_free follows.
+// Returns 0, or -ECANCELED after Ctrl-C.
+int doctor_judge(const struct client *client, const char *config, struct doctor *doctor);
+bool doctor_good(const struct doctor *doctor); // nothing fails
+// doctor_report makes what --json prints; NULL without memory.  The caller's.
+json_t *doctor_report(const struct doctor *doctor);
+void doctor_free(struct doctor **doctor); // that was allocated; accepts NULL

@@ -2,6 +2,7 @@
 #include "client/interrupt.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <signal.h>
 #include <stddef.h>
 #include <sys/signalfd.h>
@@ -35,4 +36,10 @@ enum interrupt interrupt_take(int fd)
             taken = kind;
     }
     return taken;
+}
+
+bool interrupt_pending(int fd)
+{
+    struct pollfd poll_fd = {.fd = fd, .events = POLLIN};
+    return poll(&poll_fd, 1, 0) > 0;
 }

@@ -14,7 +14,7 @@ static int (*const command_run[])(struct client *client) = {
     [COMMAND_STATUS] = status_run, [COMMAND_INSPECT] = inspect_run, [COMMAND_PACK] = pack_run,
     [COMMAND_HASH] = hash_run,     [COMMAND_BENCH] = bench_run,     [COMMAND_KEY] = key_run,
     [COMMAND_NET] = net_run,       [COMMAND_DEMO] = demo_run,       [COMMAND_SETUP] = setup_run,
-    [COMMAND_DOCTOR] = doctor_run,
+    [COMMAND_DOCTOR] = doctor_run, [COMMAND_BUNDLE] = bundle_run,
 };
 static_assert(sizeof(command_run) / sizeof(command_run[0]) == COMMAND_COUNT, "every command");
 

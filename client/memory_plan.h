@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// memory_plan: how a checkpoint would lie in this machine's memory: what inspect shows, setup offers and
-// doctor judges.
+// memory_plan: how a checkpoint would lie in this machine's memory: what inspect shows, setup
+// offers and doctor judges.
 #pragma once
 #include "model/card.h"
 #include "model/device_info.h"
@@ -9,4 +9,4 @@
 //
 // wish: kv_tokens, kv_value_bytes and mtp; device_bytes and host_bytes as upper limits, 0: none.
 void memory_plan_make(const struct model_card *card, const struct device_info *device,
-               const struct model_plan_params *wish, struct model_plan *ret);
+                      const struct model_plan_params *wish, struct model_plan *ret);

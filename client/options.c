@@ -20,6 +20,7 @@
 #define ON_NET       BIT(COMMAND_NET)
 #define ON_SETUP     BIT(COMMAND_SETUP)
 #define ON_DOCTOR    BIT(COMMAND_DOCTOR)
+#define ON_CONFIG    (ON_SETUP | ON_DOCTOR | BIT(COMMAND_BUNDLE))
 
 enum option_type { OPTION_SWITCH, OPTION_TEXT, OPTION_WORD, OPTION_INT, OPTION_REAL };
 
@@ -56,6 +57,8 @@ static const struct command_row command_rows[] = {
                        64},
     [COMMAND_DOCTOR] = {"doctor", "",
                         "judge this machine for what is configured, and say what mends it", 0, 0},
+    [COMMAND_BUNDLE] = {"bundle", "[FILE]", "collect what a bug report needs, without secrets", 0,
+                        1},
 };
 static_assert(sizeof(command_rows) / sizeof(command_rows[0]) == COMMAND_COUNT, "every command");
 
@@ -135,7 +138,7 @@ static const struct option_row option_rows[] = {
      "requests at once that a new key has; 0: any number (what the daemon says)"},
     {"file", "PATH", OPTION_TEXT, ON_KEY, AT(file), 0, 0, NULL,
      "the keys (/etc/expertd/keys)"},
-    {"config", "FILE", OPTION_TEXT, ON_SETUP | ON_DOCTOR, AT(config), 0, 0, NULL,
+    {"config", "FILE", OPTION_TEXT, ON_CONFIG, AT(config), 0, 0, NULL,
      "the configuration (/etc/expertd/expertd.conf)"},
     {"memory", "SIZE", OPTION_TEXT, ON_SETUP, AT(memory), 0, 0, NULL,
      "for experts that are kept: 24G, 60%, or auto"},

@@ -25,6 +25,7 @@ enum command {
     COMMAND_DEMO,
     COMMAND_SETUP,
     COMMAND_DOCTOR,
+    COMMAND_BUNDLE,
     COMMAND_COUNT
 };
 
@@ -68,7 +69,7 @@ struct options {
     const char *file;
     int64_t rate, concurrency;
 
-    // setup; config: doctor too.
+    // setup; config: doctor, bundle too.
     const char *config, *memory, *port, *address, *tls_certificate, *tls_key; // NULL: not given
     bool self_signed, no_key, yes;
 

@@ -1,0 +1,171 @@
+// SPDX-License-Identifier: MIT
+#include "client/redact.h"
+
+#include "daemon/conf.h"
+
+#include <ctype.h>
+#include <string.h>
+#include <strings.h>
+
+#define KEY_PREFIX   "sk-"
+#define KEY_SHORTEST 8  // bytes behind the prefix: below it is a word
+#define HASH_DIGITS  64 // of SHA-256
+#define KNOWN_MIN    4
+
+static void blank(char *text, size_t n)
+{
+    memset(text, '*', n);
+}
+
+static bool key_byte(char c)
+{
+    return isalnum((unsigned char)c) || c == '-' || c == '_';
+}
+
+// key_length and hex_length count bytes of a kind from here on.
+static size_t key_length(const char *text, size_t n)
+{
+    size_t len = 0;
+    while (len < n && key_byte(text[len]))
+        len++;
+    return len;
+}
+
+static size_t hex_length(const char *text, size_t n)
+{
+    size_t len = 0;
+    while (len < n && isxdigit((unsigned char)text[len]))
+        len++;
+    return len;
+}
+
+static bool begins(const char *text, size_t n, const char *word)
+{
+    size_t len = strlen(word);
+    return n >= len && strncasecmp(text, word, len) == 0;
+}
+
+// pem_length returns how far a private key goes that begins here: to its end, or the text's.
+static size_t pem_length(const char *text, size_t n)
+{
+    static const char end[] = "-----END ";
+    const char *line = memchr(text, '\n', n);
+    size_t first = line ? (size_t)(line - text) : n;
+
+    if (!begins(text, n, "-----BEGIN ") || !memmem(text, first, "PRIVATE KEY", 11))
+        return 0;
+    const char *stop = memmem(text, n, end, sizeof(end) - 1);
+    if (!stop)
+        return n;
+    const char *after = memchr(stop, '\n', n - (size_t)(stop - text));
+    return after ? (size_t)(after - text) : n;
+}
+
+// bearer_length returns the bytes of "Bearer " and the blanks behind it.
+static size_t bearer_length(const char *text, size_t n)
+{
+    size_t len = 6;
+    if (!begins(text, n, "bearer") || n == len || (text[len] != ' ' && text[len] != ':'))
+        return 0;
+    while (len < n && (text[len] == ' ' || text[len] == ':' || text[len] == '"'))
+        len++;
+    return len;
+}
+
+// secret_at returns the length of a secret that begins here, 0 if none does, and what of its
+// beginning may stay.
+static size_t secret_at(const char *text, size_t n, bool word, const char *known, size_t *ret_kept)
+{
+    size_t len;
+
+    *ret_kept = 0;
+    if ((len = pem_length(text, n)) > 0)
+        return len;
+    if (known && strlen(known) >= KNOWN_MIN && begins(text, n, known))
+        return strlen(known);
+    if (word && (len = bearer_length(text, n)) > 0) {
+        *ret_kept = len;
+        while (len < n && !isspace((unsigned char)text[len]) && text[len] != '"')
+            len++;
+        return len;
+    }
+    if (begins(text, n, KEY_PREFIX) && (len = key_length(text, n)) >= KEY_SHORTEST + 3) {
+        *ret_kept = strlen(KEY_PREFIX);
+        return len;
+    }
+    if (word && hex_length(text, n) == HASH_DIGITS)
+        return HASH_DIGITS;
+    return 0;
+}
+
+size_t redact_text(char *text, size_t n, const char *known)
+{
+    size_t found = 0;
+
+    for (size_t at = 0; at < n;) {
+        bool word = at == 0 || !isalnum((unsigned char)text[at - 1]);
+        size_t kept = 0, len = secret_at(text + at, n - at, word, known, &kept);
+        if (len > kept) {
+            for (size_t i = kept; i < len; i++) // lines stay lines
+                if (text[at + i] != '\n')
+                    blank(text + at + i, 1);
+            found++;
+        }
+        at += len > 0 ? len : 1;
+    }
+    return found;
+}
+
+/* ---------------------------------------------------------------- config */
+
+// value_may_stay says whether the value of a key tells no secret.
+static bool value_may_stay(const char *key, size_t key_len, const char *value, size_t n)
+{
+    for (uint32_t i = 0; i < conf_opts_n; i++) {
+        const struct conf_opt *opt = &conf_opts[i];
+        if (strlen(opt->key) != key_len || memcmp(opt->key, key, key_len) != 0)
+            continue;
+        bool file = strcmp(opt->section, "net") == 0 &&
+                    (strcmp(opt->key, "keys") == 0 || strcmp(opt->key, "tls_key") == 0);
+        return !file || n == 0 || value[0] == '/' || value[0] == '.' ||
+               begins(value, n, "credential:");
+    }
+    return false;
+}
+
+// line_redact looks at one line, comments too: a value that was commented out is still a value.
+static bool line_redact(char *line, size_t n)
+{
+    const char *equals = memchr(line, '=', n);
+    size_t first = 0, last;
+
+    while (first < n && (line[first] == '#' || line[first] == ';' || line[first] == ' '))
+        first++;
+    if (!equals || (size_t)(equals - line) <= first)
+        return false;
+    last = (size_t)(equals - line);
+    size_t value = last + 1;
+    while (last > first && line[last - 1] == ' ')
+        last--;
+    if (memchr(line + first, ' ', last - first)) // a sentence
+        return false;
+    while (value < n && line[value] == ' ')
+        value++;
+    if (value_may_stay(line + first, last - first, line + value, n - value))
+        return false;
+    blank(line + value, n - value);
+    return value < n;
+}
+
+size_t redact_config(char *text, size_t n)
+{
+    size_t found = 0;
+
+    for (size_t at = 0; at < n;) {
+        const char *newline = memchr(text + at, '\n', n - at);
+        size_t len = newline ? (size_t)(newline - text) - at : n - at;
+        found += line_redact(text + at, len);
+        at += len + 1;
+    }
+    return found;
+}
