@@ -9,6 +9,7 @@
 
 #define KEY_PREFIX   "sk-"
 #define KEY_SHORTEST 8  // bytes behind the prefix: below it is a word
+#define KEY_LONG     32 // above it is a key whatever stands in front: "\nsk-..." in JSON
 #define HASH_DIGITS  64 // of SHA-256
 #define KNOWN_MIN    4
 
@@ -89,7 +90,8 @@ static size_t secret_at(const char *text, size_t n, bool word, const char *known
             len++;
         return len;
     }
-    if (begins(text, n, KEY_PREFIX) && (len = key_length(text, n)) >= KEY_SHORTEST + 3) {
+    if (begins(text, n, KEY_PREFIX) &&
+        (len = key_length(text, n)) >= (word ? KEY_SHORTEST : KEY_LONG) + strlen(KEY_PREFIX)) {
         *ret_kept = strlen(KEY_PREFIX);
         return len;
     }

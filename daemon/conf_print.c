@@ -102,8 +102,11 @@ static const char *value_of(const struct conf_opt *opt, const struct conf_value 
 static void list_print(FILE *out, const char *key, const char *list)
 {
     for (size_t len; *list; list += len + (list[len] == ',')) {
+        while (*list == ' ')
+            list++;
         len = strcspn(list, ",");
-        fprintf(out, "%s = %.*s\n", key, (int)len, list);
+        if (len > 0)
+            fprintf(out, "%s = %.*s\n", key, (int)len, list);
     }
 }
 

@@ -195,6 +195,24 @@ static void test_stubborn(bool force)
     stubborn = false;
 }
 
+static void test_list(void)
+{
+    struct net_bind_nic nics[4];
+
+    root_make();
+    run("cd %s/sys/bus/pci/devices; mkdir 0000:00:01.0 0000:01:00.0; echo 0x060400 "
+        ">0000:00:01.0/class; echo 0x020000 >0000:01:00.0/class; mkdir -p "
+        "0000:01:00.0/virtio1/net/eth0",
+        root);
+    CHECK(net_bind_list(root, nics, 4) == 2); // the bridge is none
+    CHECK(strcmp(nics[0].pci, "0000:01:00.0") == 0 && nics[0].routed && !nics[0].driver[0]);
+    CHECK(strcmp(nics[0].interface, "eth0") == 0);
+    CHECK(strcmp(nics[1].pci, NIC) == 0 && !nics[1].routed && strcmp(nics[1].driver, "igb") == 0);
+    CHECK(strcmp(nics[1].interface, "eth1") == 0);
+    CHECK(net_bind_list(root, nics, 1) == 1 && net_bind_list("/nowhere", nics, 4) == 0);
+    CHECK(net_bind_routed(root, "eth0") && !net_bind_routed(root, "eth1"));
+}
+
 int main(void)
 {
     CHECK(mkdtemp(root));
@@ -203,6 +221,7 @@ int main(void)
     root_make();
     test_refused();
     test_route();
+    test_list();
     kernel_run(test_there_and_back, false);
     kernel_run(test_there_and_back, true);
     kernel_run(test_stubborn, false);
