@@ -435,6 +435,7 @@ static int arena_map(struct arena *arena, uint64_t bytes, struct fault *fault)
         madvise(host, arena->host_bytes, MADV_HUGEPAGE);
     }
     arena->host = host;
+    madvise(host, arena->host_bytes, MADV_DONTDUMP); // a core of them would tell nothing
     if (madvise(host, arena->host_bytes, MADV_POPULATE_WRITE) && errno != EINVAL)
         return fault_set(fault, ENOMEM, "expert slots: %.1f MB of memory are not there: %s",
                          (double)bytes / 1e6, strerror(errno));

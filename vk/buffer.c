@@ -4,9 +4,12 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
-#define STAGING_BYTES (16u << 20) // one copy a submission; larger brings nothing over PCIe
-#define WAIT_NS       60000000000ull
+#define STAGING_BYTES    (16u << 20) // one copy a submission; larger brings nothing over PCIe
+#define UNDUMP_BYTES_MIN (1u << 20)  // smaller buffers may be worth a look
+#define WAIT_NS          60000000000ull
 
 // Memory property flags in order of preference for each use; the first type that has them all is
 // taken.
@@ -101,6 +104,16 @@ fail:
     return err;
 }
 
+// buffer_undump leaves the memory of a CPU device, which is the process's own, out of a core:
+// hundreds of gigabytes of weights would tell nothing.  That of GPUs never is in one.
+static void buffer_undump(const struct vk_buffer *buf, uint64_t bytes)
+{
+    uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE), begin = (uintptr_t)buf->map;
+    uintptr_t first = (begin + page - 1) / page * page, end = (begin + bytes) / page * page;
+    if (buf->dev->limits.is_cpu && bytes >= UNDUMP_BYTES_MIN && first < end)
+        madvise((void *)first, end - first, MADV_DONTDUMP);
+}
+
 static int buffer_allocate(struct vk_buffer *buf, enum vk_memory use, struct fault *fault)
 {
     struct vk_device *dev = buf->dev;
@@ -114,6 +127,8 @@ static int buffer_allocate(struct vk_buffer *buf, enum vk_memory use, struct fau
     if ((properties & VK_MEMORY_PROPERTY_HOST_VISIBLE_BIT) &&
         (properties & VK_MEMORY_PROPERTY_HOST_COHERENT_BIT))
         VK_TRY(vkMapMemory(dev->handle, buf->memory, 0, VK_WHOLE_SIZE, 0, &buf->map));
+    if (buf->map)
+        buffer_undump(buf, needs.size);
     return 0;
 fail:
     return err;

@@ -267,11 +267,12 @@ class Signals(unittest.TestCase):
             self.assertEqual(d.post(CHAT, body()).status, 200)
             self.assertNotIn("first token", d.log())
             with open(d.config, "w") as f:
-                f.write("[limits]\nnonsense = 1\n")
+                f.write("[limits]\nbody_bytes_max = 1M\nnonsense = 1\n")
             d.signal(signal.SIGHUP)
             while "stays" not in d.log():
                 time.sleep(0.01)
-            self.assertIn(f"{d.config}:2:", d.log())
+            self.assertIn(f"{d.config}:3:", d.log())
+            self.assertEqual(d.post(CHAT, b"x" * 3000).status, 413)  # everything stays
             self.assertEqual(d.get("/health").status, 200)
 
     def test_during_start(self):
@@ -418,7 +419,9 @@ class Systemd(unittest.TestCase):
         d = Daemon("model.context_max=4096")
         s = self.notify_socket(d)
         d.env["WATCHDOG_USEC"] = "400000"
-        d.start()
+        d.spawn()
+        while b"READY=1" not in s.recv(4096):  # ctl waits for systemd, if that does not read
+            pass
         self.assertNotIn("no step", d.log())  # loading is no standing still
         busy = d.raw()
         for work in (False, True):  # idle, and while steps are made
@@ -450,6 +453,22 @@ class Systemd(unittest.TestCase):
         listener.close()
         d.stop()
 
+    def test_activation_leaves_loopback(self):
+        """What systemd passes takes the place of the configured socket, not of [listen] loopback."""
+        d = Daemon("listen.loopback=127.0.0.1:0")
+        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        listener.bind(d.socket)
+        listener.listen()
+        command = d.command()
+        d.command = lambda: ["/bin/sh", "-c",
+                             'export LISTEN_PID=$$; exec "$@" 3<&%d' % listener.fileno(), "sh",
+                             *command]
+        d.pass_fds, d.env = (listener.fileno(),), {"LISTEN_FDS": "1"}
+        with d:
+            self.assertIn("from systemd", d.log())
+            self.assertIn("listening on 127.0.0.1:", d.log())
+        listener.close()
+
     def test_answers_while_loading(self):
         # The socket answers from the start: until the model is there with 503 and Retry-After.
         d = Daemon().spawn()
@@ -466,6 +485,98 @@ class Systemd(unittest.TestCase):
         self.assertTrue(seen <= {(503, "loading"), (200, None)}, seen)
         self.assertEqual(d.post(CHAT, body()).status, 200)
         self.assertEqual(d.stop(), 0)
+
+
+class Sandbox(unittest.TestCase):
+    """what the process gives up before it serves, and how it ends when something is wrong"""
+
+    def tasks(self, d):
+        folder = f"/proc/{d.process.pid}/task"
+        for task in os.listdir(folder):
+            with open(f"{folder}/{task}/status") as f:
+                yield dict(line.split(":\t", 1) for line in f.read().splitlines() if ":\t" in line)
+
+    def test_every_thread(self):
+        with Daemon() as d:
+            self.assertIn("sandbox: system calls: deny; capabilities: none", d.log())
+            tasks = list(self.tasks(d))
+            self.assertGreater(len(tasks), 3)
+            for status in tasks:
+                self.assertEqual((status["Seccomp"], status["NoNewPrivs"]), ("2", "1"), status)
+                for row in ("CapPrm", "CapEff", "CapInh", "CapAmb"):
+                    self.assertEqual(int(status[row], 16), 0, status)
+
+    def test_off(self):
+        with Daemon("sandbox.filter=off") as d:
+            self.assertEqual({s["Seccomp"] for s in self.tasks(d)}, {"0"})
+            self.assertEqual({int(s["CapPrm"], 16) for s in self.tasks(d)}, {0})
+
+    def test_log(self):
+        with Daemon("sandbox.filter=log") as d:
+            self.assertEqual(d.post(CHAT, body()).status, 200)
+
+    def undumped(self, d):
+        """Bytes that are left out of a core: weights, KV memory; 91 MB in the demo model's plan."""
+        total = size = 0
+        with open(f"/proc/{d.process.pid}/smaps") as f:
+            for line in f:
+                if line.startswith("Size:"):
+                    size = int(line.split()[1]) * 1024
+                elif line.startswith("VmFlags:") and " dd" in line:
+                    total += size
+        return total
+
+    def test_last_words(self):
+        d = Daemon()
+        command = d.command()
+        d.command = lambda: ["/bin/sh", "-c", 'cd "$0" && ulimit -c unlimited && exec "$@"', d.dir,
+                             *command]
+        d.start()
+        self.assertEqual(d.post(CHAT, body()).status, 200)
+        self.assertGreater(self.undumped(d), 60e6)
+        d.signal(signal.SIGSEGV)
+        self.assertEqual(d.wait(), -signal.SIGSEGV)
+        words = [x for x in d.log().splitlines() if "last words" in x]
+        self.assertEqual(len(words), 1, d.log())
+        self.assertRegex(words[0], r"expertd \d+\.\d+\.\d+: SIGSEGV from process \d+, thread expertd")
+        with open("/proc/sys/kernel/core_pattern") as f:
+            pattern = f.read().strip()
+        cores = [x for x in os.listdir(d.dir) if x.startswith("core")]
+        if pattern.startswith("core"):
+            self.assertEqual(len(cores), 1)
+        d.stop()
+
+
+class Credentials(unittest.TestCase):
+    SETS = ("--set", "net.port=tap:x", "--set", "net.https_port=0", "--set", "net.http_port=80",
+            "--set", "net.allow_anonymous=yes", "--set", "net.keys=credential:keys")
+
+    def check(self, directory, *sets):
+        env = {k: v for k, v in os.environ.items() if k != "CREDENTIALS_DIRECTORY"}
+        if directory:
+            env["CREDENTIALS_DIRECTORY"] = directory
+        return run("--config", "/dev/null", "--check-config", "--model", MODEL, *self.SETS, *sets,
+                   env=env)
+
+    def test_credentials(self):
+        if "built without the port" in self.check("/", "--set", "net.keys=x")[2]:
+            self.skipTest("built without the port")
+        with tempfile.TemporaryDirectory() as d:
+            code, _, err = self.check(None)
+            self.assertEqual(code, 2)
+            self.assertIn("[net] keys = credential:keys: systemd passed no credentials", err)
+            code, _, err = self.check(d)
+            self.assertEqual(code, 2)
+            self.assertIn("[net] keys = credential:keys: " + d, err)
+            self.assertIn("LoadCredential=keys:FILE", err)
+            with open(os.path.join(d, "keys"), "w") as f:
+                f.write("# none\n")
+            os.chmod(os.path.join(d, "keys"), 0o400)
+            self.assertEqual(self.check(d), (0, "", ""))
+            for bad in ("../keys", "a/b", "", ".keys"):
+                code, _, err = self.check(d, "--set", "net.tls_key=credential:" + bad)
+                self.assertEqual(code, 2)
+                self.assertIn("[net] tls_key = credential:" + bad, err)
 
 
 class Loopback(unittest.TestCase):
