@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #include "io/net/listener.h"
 
+#include "config.h"
+
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -14,6 +16,9 @@
 
 // Connections that wait for accept while all places are taken; the kernel cuts it at somaxconn.
 #define LISTEN_BACKLOG 1024
+#define LOOPBACK_HINT                                                                                          \
+    "the service may use no network: install -Dm644 -t /etc/systemd/system/expertd.service.d " EXPERTD_DATADIR \
+    "/systemd/loopback.conf && systemctl daemon-reload"
 
 static void listener_reset(struct listener *l)
 {
@@ -231,7 +236,9 @@ int listener_open_loopback(const char *text, struct listener *ret, struct fault 
     if (l.fd < 0 || setsockopt(l.fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one)) != 0 ||
         bind(l.fd, &addr.any, len) != 0 || listen(l.fd, LISTEN_BACKLOG) != 0 ||
         getsockname(l.fd, &addr.any, &len) != 0) {
-        err = fault_set(fault, errno, "[listen] loopback = %s: %s", text, strerror(errno));
+        // As a service, the daemon has no network unless it was given one.
+        const char *hint = errno == EAFNOSUPPORT ? "; " LOOPBACK_HINT : "";
+        err = fault_set(fault, errno, "[listen] loopback = %s: %s%s", text, strerror(errno), hint);
         listener_close(&l);
         return err;
     }
