@@ -291,8 +291,10 @@ class Faults(unittest.TestCase):
         self.names(answers[0].error, ".safetensors")
         self.wait_health(d, "degraded")
         self.assertGreater(self.drives(d, "timeout"), 0)
+        self.assertRegex(d.log(), r"error: drive \S+ fails")
         self.fs.clear()
         self.wait_health(d, "ok")
+        self.assertRegex(d.log(), r"info: drive \S+ works again")
         self.all_right(d)
 
     def test_hang_streamed(self):
