@@ -73,7 +73,7 @@ static void lines_log(const char *what, const char *text)
 static bool sandbox_close(const struct topology *t)
 {
     struct sandbox_params params = {.filter = (enum sandbox_filter)t->conf.sandbox_filter,
-                                    .makes_code = t->device_is_cpu,
+                                    .makes_code = t->device_makes_code,
                                     .netlink = net_xdp(&t->conf),
                                     .bpf = net_xdp(&t->conf)};
     char text[256] = "";

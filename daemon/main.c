@@ -158,6 +158,16 @@ static int fds_raise(const struct conf *conf, struct fault *fault)
     return 0;
 }
 
+// socket_overruled_tell: [listen] socket says something else than expertd.socket.
+static void socket_overruled_tell(const struct topology *t, const struct listener *passed)
+{
+    const char *own = t->conf.listen_socket;
+    if (own[0] && strncmp(own, passed->name, strlen(own)) != 0)
+        log_warning("[listen] socket = %s is not used: systemd passed %s; systemctl edit "
+                    "expertd.socket",
+                    own, passed->name);
+}
+
 // listeners_adopt takes what systemd opened.
 static int listeners_adopt(struct topology *t, bool *ret_local, bool *ret_loopback,
                            struct fault *fault)
@@ -174,6 +184,8 @@ static int listeners_adopt(struct topology *t, bool *ret_local, bool *ret_loopba
             break;
         t->listeners_n++;
         *(l->local ? ret_local : ret_loopback) = true;
+        if (l->local)
+            socket_overruled_tell(t, l);
     }
     return err;
 }

@@ -25,7 +25,7 @@ extern const char *const sandbox_filter_name[SANDBOX_FILTER_COUNT];
 
 struct sandbox_params {
     enum sandbox_filter filter;
-    bool makes_code; // the driver compiles for the CPU: memory may become executable
+    bool makes_code; // the driver writes code for the CPU: memory may become executable
     bool netlink;    // the kernel is asked who a client of loopback is, or has an XDP program
     bool bpf;        // an XDP program has to be taken back
 };

@@ -713,7 +713,7 @@ static int step_init(struct step *st, struct fault *fault)
         draft_gate_init(&st->gates[i]);
     engine_plan_text(st->engine, t->plan, sizeof(t->plan));
     snprintf(t->device_name, sizeof(t->device_name), "%s", engine_device_name(st->engine));
-    t->device_is_cpu = engine_device_is_cpu(st->engine);
+    t->device_makes_code = engine_device_makes_code(st->engine);
     t->kv_tokens = engine_kv_tokens_free(st->engine);
     err = streaming_open(&st->streaming, st->engine, fault);
     if (err != 0)

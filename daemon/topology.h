@@ -101,7 +101,7 @@ struct topology {
     char plan[8192];        // memory plan, for the log
     char drives[8192];      // how experts are read, for the log; "": they are resident
     char device_name[256];
-    bool device_is_cpu;
+    bool device_makes_code;                 // as engine_device_makes_code
     uint32_t kv_tokens;                     // tokens of KV memory in all
     bool mtp;                               // the MTP layer is there to draft
     _Atomic uint64_t load_done, load_total; // bytes

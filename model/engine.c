@@ -12,6 +12,7 @@
 #include <string.h>
 
 #define SLOTS_RESERVE_BYTES (256ull << 20) // of free memory, left to the rest of the machine
+#define VENDOR_NVIDIA       0x10deu        // of PCI
 
 const char *const numerics_name[NUMERICS_COUNT] = {
     [NUMERICS_FP8_WEIGHTS] = "fp8-weights",
@@ -333,9 +334,10 @@ const char *engine_device_name(const struct engine *e)
     return vk_device_limits(e->dev)->name;
 }
 
-bool engine_device_is_cpu(const struct engine *e)
+bool engine_device_makes_code(const struct engine *e)
 {
-    return vk_device_limits(e->dev)->is_cpu;
+    const struct vk_limits *limits = vk_device_limits(e->dev);
+    return limits->is_cpu || limits->vendor_id == VENDOR_NVIDIA;
 }
 
 // Bytes of slots in the memory that engine_plan_text adds up.

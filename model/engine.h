@@ -96,8 +96,9 @@ void engine_close(struct engine **engine);
 const struct model_config *engine_config(const struct engine *engine);
 const char *engine_device_name(const struct engine *engine);
 
-// engine_device_is_cpu: no GPU, but a driver that compiles kernels for the CPU, also later.
-bool engine_device_is_cpu(const struct engine *engine);
+// engine_device_makes_code: its driver writes code for the CPU and runs it, also later: lavapipe
+// all kernels, NVIDIA's parts of itself.
+bool engine_device_makes_code(const struct engine *engine);
 
 // engine_plan_text writes the memory plan, one line an item (name, count x size, heap), for the
 // log. Returns the bytes it would need, as snprintf.
