@@ -3,6 +3,7 @@
 
 A step returns a note for the log, or raises Broken.  STEPS says which of them nothing can go on without.
 """
+import base64
 import json
 import re
 
@@ -26,11 +27,12 @@ def check(condition, text):
 class Operator:
     """The machine, the operator's notes, and a client outside."""
 
-    def __init__(self, machine, previous, version, certificate, golden):
+    def __init__(self, machine, previous, version, certificate, golden, shaders=None):
         self.m, self.previous, self.version = machine, previous, version
         self.golden = golden_read(golden)
         self.client = Client(machine, certificate, "demo")
-        self.key = None
+        self.key, self.todo = None, []
+        self.shaders = shaders
         self.before = set()
 
     def show(self, unit, name):
@@ -39,11 +41,22 @@ class Operator:
     def log(self, since="-b"):
         return self.m.run("journalctl --no-pager -o cat -u expertd %s" % since)
 
+    def why(self):
+        """The last lines of the daemon's log, after a step that failed."""
+        try:
+            return "\nthe log of expertd ends:\n" + self.log("-n 15")
+        except (Broken, OSError):
+            return ""
+
     def wait_active(self, unit="expertd"):
         """Until the unit runs; what its log says if it does not."""
+        seen = []
+
         def settled():
             state = self.show(unit, "ActiveState")
-            return state in ("active", "failed") and state
+            seen.append(state)
+            # Between two attempts it is failed for a moment.
+            return (state == "active" or seen[-10:] == ["failed"] * 10) and state
 
         state = wait_for("%s active" % unit, settled, pause_s=1)
         check(state == "active", "%s is %s:\n%s" % (unit, state, self.log("-n 40")))
@@ -111,49 +124,47 @@ def not_started_unconfigured(op):
     return checked.text.strip().split("\n")[0][:160]
 
 
-def has_huge_pages(op):
-    op.m.run("cp /usr/share/expertd/systemd/hugepages.conf /etc/sysctl.d/80-expertd.conf; "
-             "systemctl restart systemd-sysctl")
-    return op.m.run("grep -i 'hugepages_total' /proc/meminfo").strip()
-
-
-def binds_nic(op):
-    op.m.run("systemctl enable --now expertd-vfio@%s" % Machine.PORT_NIC)
-    driver = op.m.run("basename $(readlink /sys/bus/pci/devices/%s/driver)" % Machine.PORT_NIC)
-    check(driver.strip() == "vfio-pci", "the NIC's driver is " + driver)
-    nodes = op.m.run("stat -c '%n %A %G' /dev/vfio/*")
-    check("crw-rw---- expertd" in nodes, "its group is not expertd's: " + nodes)
-    return nodes.split("\n")[0]
-
-
 def makes_pack(op):
     op.m.run("expertctl pack /srv/demo /srv/demo.pack")
     return op.m.run("expertctl pack --verify /srv/demo /srv/demo.pack").strip()
 
 
 def configures(op):
-    op.m.run("""
-set -e
-mkdir -p %s
-cp /usr/share/expertd/systemd/port-pci.conf %s/port.conf
-install -m 640 -g expertd /mnt/server.key /etc/expertd/server.key
-install -m 644 /mnt/server.pem /etc/expertd/server.pem
-cat >/etc/expertd/expertd.conf <<END
-[model]
-path = /srv/demo
-[net]
-port = %s
-tls_certificate = /etc/expertd/server.pem
-tls_key = /etc/expertd/server.key
-END
-printf '[Service]\\nWatchdogSec=%u\\n' >%s/watchdog.conf
-systemctl daemon-reload
-""" % (SERVICE, SERVICE, Machine.PORT_NIC, WATCHDOG_S, SERVICE))
-    op.key = op.m.run("expertctl key add first 2>/dev/null").strip()
-    check(op.key.startswith("sk-"), "no key: " + op.key)
+    """setup asks nothing, writes what the daemon needs, and says what is left to do."""
+    op.m.run("install -m 640 -g expertd /mnt/server.key /mnt/server.pem /etc/expertd/")
+    answer = op.m.try_run(
+        "expertctl --json setup --yes --model /srv/demo --drives none --port %s --address dhcp "
+        "--tls-certificate /etc/expertd/server.pem --tls-key /etc/expertd/server.key --key first" %
+        Machine.PORT_NIC)
+    try:
+        said = json.loads(answer.text)
+    except ValueError:
+        raise Broken("status %d: %s" % (answer.status, answer.text)) from None
+    op.key, op.todo = said["key"], said["next"]
+    edited = op.m.try_run("expertctl setup --yes --model /srv/demo --port none")
+    check(edited.status == 1 and "--force" in edited.text, "setup overwrites: " + edited.text)
+    op.m.run("printf '[Service]\\nWatchdogSec=%u\\n' >%s/watchdog.conf" % (WATCHDOG_S, SERVICE))
+    return "valid" if said["valid"] else "not ready yet: " + said["error"]
+
+
+def does_what_setup_says(op):
+    """All of its commands but those that start the daemon and look at it."""
+    done = [line for line in op.todo if not re.search(r"enable --now expertd$|doctor", line)]
+    for line in done:
+        op.m.run(line)
+    pages = op.m.run("grep HugePages_Total /proc/meminfo").split()[1]
+    check(int(pages) > 0, "there are no huge pages")
+    driver = op.m.run("basename $(readlink /sys/bus/pci/devices/%s/driver)" % Machine.PORT_NIC)
+    check(driver.strip() == "vfio-pci", "the NIC's driver is " + driver)
+    nodes = op.m.run("stat -c '%n %A %G' /dev/vfio/*")
+    check("crw-rw---- expertd" in nodes, "its group is not expertd's: " + nodes)
+    op.m.run("expertd --check-config")
+    return "; ".join(done)
 
 
 def starts(op):
+    op.m.run("! test -e /mnt/shaders.tar || { install -d -m 750 -o expertd -g expertd "
+             "/var/cache/expertd && tar -C /var/cache/expertd -xf /mnt/shaders.tar; }")
     op.m.run("systemctl enable expertd; systemctl start --no-block expertd")
     seen = []
 
@@ -161,10 +172,15 @@ def starts(op):
         text = op.show("expertd", "StatusText")
         if text and text not in seen:
             seen.append(text)
+        if op.show("expertd", "NRestarts") != "0":
+            raise Broken("the first start failed:\n" + op.log())
         return op.show("expertd", "ActiveState") != "activating"
 
     wait_for("expertd starts", active, pause_s=0.5)
     op.wait_active()
+    if op.shaders:
+        with open(op.shaders, "wb") as f:
+            f.write(base64.b64decode(op.m.run("tar -C /var/cache/expertd -cf - . | base64 -w 0")))
     return " / ".join(seen)
 
 
@@ -337,9 +353,14 @@ def upgrades(op):
 
 
 def doctor(op):
-    text = op.m.try_run("expertctl doctor --no-color")
-    check(text.status == 0, text.text)
-    return "%u lines" % len(text.text.strip().split("\n"))
+    """Nothing fails on a machine that serves; what it warns of is told."""
+    answer = op.m.try_run("expertctl --json doctor")
+    said = json.loads(answer.text)
+    rows = {word: [row for row in said["findings"] if row["verdict"] == word]
+            for word in ("ok", "warn", "fail")}
+    told = "; ".join("%s: %s" % (row["what"], row["found"]) for row in rows["warn"] + rows["fail"])
+    check(not rows["fail"] and answer.status == 0, "status %d: %s" % (answer.status, told))
+    return "%u ok, %u warn%s%s" % (len(rows["ok"]), len(rows["warn"]), ": " * bool(told), told)
 
 
 def demo(op):
@@ -349,8 +370,19 @@ def demo(op):
 
 
 def bundle(op):
-    text = op.m.run("cd /tmp && expertctl bundle 2>&1; ls -l /tmp")
-    return text.strip().split("\n")[0]
+    """One file for a bug report, without keys."""
+    text = op.m.run("""
+set -e
+rm -rf /root/bundle && mkdir /root/bundle && cd /root/bundle
+expertctl --quiet bundle /root/bundle/it.tar.gz >/dev/null
+tar -xf it.tar.gz && rm it.tar.gz
+find . -type f | wc -l
+! grep -rF '%s' .
+! grep -rF 'PRIVATE KEY' .
+rm -rf /root/bundle
+""" % op.key)
+    check(int(text.split()[0]) > 3, text)
+    return "%s files" % text.strip()
 
 
 def removes(op):
@@ -381,10 +413,9 @@ STEPS = (
     ("boots", True, boots),
     ("the previous version is installed by apt", True, installs_previous),
     ("it does not start unconfigured, and says why", False, not_started_unconfigured),
-    ("huge pages", True, has_huge_pages),
-    ("the NIC is given to vfio-pci by a unit", True, binds_nic),
     ("a pack of the demo model on NVMe", False, makes_pack),
-    ("configured", True, configures),
+    ("expertctl setup", True, configures),
+    ("huge pages, and the NIC given to vfio-pci by a unit", True, does_what_setup_says),
     ("enabled and started", True, starts),
     ("HTTPS over DPDK: the golden text, and 401 without a key", False, serves_port),
     ("the Unix socket: for the group, for nobody else", False, serves_socket),
