@@ -16,9 +16,6 @@
 
 // Connections that wait for accept while all places are taken; the kernel cuts it at somaxconn.
 #define LISTEN_BACKLOG 1024
-#define LOOPBACK_HINT                                                                                          \
-    "the service may use no network: install -Dm644 -t /etc/systemd/system/expertd.service.d " EXPERTD_DATADIR \
-    "/systemd/loopback.conf && systemctl daemon-reload"
 
 static void listener_reset(struct listener *l)
 {
@@ -237,8 +234,14 @@ int listener_open_loopback(const char *text, struct listener *ret, struct fault 
         bind(l.fd, &addr.any, len) != 0 || listen(l.fd, LISTEN_BACKLOG) != 0 ||
         getsockname(l.fd, &addr.any, &len) != 0) {
         // As a service, the daemon has no network unless it was given one.
-        const char *hint = errno == EAFNOSUPPORT ? "; " LOOPBACK_HINT : "";
-        err = fault_set(fault, errno, "[listen] loopback = %s: %s%s", text, strerror(errno), hint);
+        if (errno == EAFNOSUPPORT)
+            err = fault_set(fault, errno,
+                            "[listen] loopback = %s: the service may use no network: install "
+                            "-Dm644 -t /etc/systemd/system/expertd.service.d " EXPERTD_DATADIR
+                            "/systemd/loopback.conf && systemctl daemon-reload",
+                            text);
+        else
+            err = fault_set(fault, errno, "[listen] loopback = %s: %s", text, strerror(errno));
         listener_close(&l);
         return err;
     }
