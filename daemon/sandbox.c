@@ -20,8 +20,9 @@
 #include <seccomp.h>
 #endif
 
-#define ROUNDS   20u   // of asking threads: new ones may come meanwhile
-#define ROUND_US 50000 // for all of them to answer
+#define ROUNDS   20u        // of asking threads: new ones may come meanwhile
+#define ROUND_US 50000      // for all of them to answer
+#define SCMP_ALL UINT64_MAX // all bits of an argument
 
 const char *const sandbox_filter_name[SANDBOX_FILTER_COUNT] = {
     [SANDBOX_DENY] = "deny", [SANDBOX_LOG] = "log", [SANDBOX_OFF] = "off"};
@@ -192,29 +193,35 @@ static int rule_add(scmp_filter_ctx ctx, uint32_t action, const char *name, unsi
 // arguments_add: calls that are allowed with some arguments only.
 static int arguments_add(scmp_filter_ctx ctx, const struct sandbox_params *params)
 {
-    const scmp_datum_t pid = (scmp_datum_t)getpid();
-    const scmp_datum_t exec = params->makes_code ? 0 : PROT_EXEC;
+    const scmp_datum_t pid = (scmp_datum_t)getpid(), exec = params->makes_code ? 0 : PROT_EXEC;
+    // The argument's bits of the mask are those of the value.
     const struct {
         const char *name;
-        struct scmp_arg_cmp arg;
+        unsigned arg;
+        scmp_datum_t mask, value;
         bool wanted;
     } rows[] = {
-        {"clone", SCMP_A0(SCMP_CMP_MASKED_EQ, CLONE_THREAD, CLONE_THREAD), true}, // no processes
-        {"mmap", SCMP_A2(SCMP_CMP_MASKED_EQ, exec, 0), true},
-        {"mprotect", SCMP_A2(SCMP_CMP_MASKED_EQ, exec, 0), true},
-        {"socket", SCMP_A0(SCMP_CMP_EQ, AF_UNIX), true}, // sd_notify
-        {"socket", SCMP_A0(SCMP_CMP_EQ, AF_NETLINK), params->netlink},
-        {"tgkill", SCMP_A0(SCMP_CMP_EQ, pid), true},  // abort
-        {"prlimit64", SCMP_A2(SCMP_CMP_EQ, 0), true}, // to look
-        {"prctl", SCMP_A0(SCMP_CMP_EQ, PR_SET_NAME), true},
-        {"prctl", SCMP_A0(SCMP_CMP_EQ, PR_GET_NAME), true},
-        {"prctl", SCMP_A0(SCMP_CMP_EQ, PR_SET_VMA), true}, // names of a C library's arenas
-        {"prctl", SCMP_A0(SCMP_CMP_EQ, PR_SET_TIMERSLACK), true},
+        {"clone", 0, CLONE_THREAD, CLONE_THREAD, true}, // no processes
+        {"mmap", 2, exec, 0, true},
+        {"mprotect", 2, exec, 0, true},
+        {"socket", 0, SCMP_ALL, AF_UNIX, true}, // sd_notify
+        {"socket", 0, SCMP_ALL, AF_NETLINK, params->netlink},
+        {"tgkill", 0, SCMP_ALL, pid, true},  // abort
+        {"prlimit64", 2, SCMP_ALL, 0, true}, // to look
+        {"prctl", 0, SCMP_ALL, PR_SET_NAME, true},
+        {"prctl", 0, SCMP_ALL, PR_GET_NAME, true},
+        {"prctl", 0, SCMP_ALL, PR_SET_VMA, true}, // names of a C library's arenas
+        {"prctl", 0, SCMP_ALL, PR_SET_TIMERSLACK, true},
     };
     int err = 0;
-    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]) && err == 0; i++)
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]) && err == 0; i++) {
+        struct scmp_arg_cmp arg = {.arg = rows[i].arg,
+                                   .op = SCMP_CMP_MASKED_EQ,
+                                   .datum_a = rows[i].mask,
+                                   .datum_b = rows[i].value};
         if (rows[i].wanted)
-            err = rule_add(ctx, SCMP_ACT_ALLOW, rows[i].name, 1, &rows[i].arg);
+            err = rule_add(ctx, SCMP_ACT_ALLOW, rows[i].name, 1, &arg);
+    }
     return err;
 }
 
