@@ -23,7 +23,7 @@ static void config_daemon(struct doctor *d)
     }
     const char *const argv[] = {program, "--check-config", "--config", d->config, NULL};
     int err = program_run(argv, SAID_BYTES_MAX, &said, &status);
-    const char *text = said.bytes ? said.bytes : "";
+    const char *text = program_sentence(&said);
     if (err)
         doctor_add(d, VERDICT_FAIL, "configuration", "", "%s cannot be run: %s", program,
                    strerror(-err));
@@ -31,10 +31,10 @@ static void config_daemon(struct doctor *d)
         doctor_add(d, VERDICT_OK, "configuration", "", "%s: expertd takes it", d->config);
     else if (strstr(text, "Permission denied") && !d->privileged)
         doctor_add(d, VERDICT_WARN, "configuration", "run expertctl doctor as root",
-                   "cannot be judged by this user: %.*s", (int)strcspn(text, "\n"), text);
+                   "cannot be judged by this user: %s", text);
     else
-        doctor_add(d, VERDICT_FAIL, "configuration", "expertctl setup, or edit that line", "%.*s",
-                   (int)strcspn(text, "\n"), text);
+        doctor_add(d, VERDICT_FAIL, "configuration", "expertctl setup, or edit that line", "%s",
+                   text);
     text_free(&said);
 }
 

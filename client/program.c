@@ -144,3 +144,14 @@ int program_run(const char *const argv[], size_t max, struct text *ret, int *ret
         *ret_status = WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
     return err;
 }
+
+const char *program_sentence(struct text *said)
+{
+    static const char name[] = "expertd: error: ";
+
+    if (!said->bytes)
+        return "";
+    said->bytes[strcspn(said->bytes, "\n")] = '\0';
+    bool named = strncmp(said->bytes, name, sizeof(name) - 1) == 0;
+    return said->bytes + (named ? sizeof(name) - 1 : 0);
+}

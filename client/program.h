@@ -29,3 +29,6 @@ void program_end(pid_t pid);
 // ret_status: exit status, 128 and the signal if it was killed.
 // Errors: -ENOENT no such program, -errno.
 int program_run(const char *const argv[], size_t max, struct text *ret, int *ret_status);
+
+// program_sentence cuts what expertd said to its first line, without its own name in front.
+const char *program_sentence(struct text *said);

@@ -130,8 +130,7 @@ static bool setup_check(const struct setup *setup, char *ret, size_t bytes)
     if (err)
         snprintf(ret, bytes, "expertd --check-config cannot be run: %s", strerror(-err));
     else
-        snprintf(ret, bytes, "%.*s", said.bytes ? (int)strcspn(said.bytes, "\n") : 0,
-                 said.bytes ? said.bytes : "");
+        snprintf(ret, bytes, "%s", program_sentence(&said));
     text_free(&said);
     return false;
 }
