@@ -1,12 +1,13 @@
 #!/bin/sh
 # SPDX-License-Identifier: MIT
-# docs.sh ROOT: every link and every file that README.md and the pages in doc/ name is there.
+# docs.sh ROOT: every link and every file that README.md, SECURITY.md and the pages in doc/ name is
+# there.
 set -eu
 # shellcheck source=tests/style/sources.sh
 . "$(dirname "$0")/sources.sh"
 bad=0
 found=0
-for page in README.md doc/*.md; do
+for page in README.md SECURITY.md doc/*.md; do
     folder=$(dirname "$page")
     case $page in
     doc/STYLE.md) names= ;; # its examples are examples
