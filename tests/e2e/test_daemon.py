@@ -292,6 +292,33 @@ class Signals(unittest.TestCase):
                 time.sleep(0.01)
             self.assertIn("3 generated tokens", d.log())
 
+    def test_no_text(self):
+        """what is asked and answered never gets into the log, whatever becomes of it"""
+        secret = "Zanzibar"
+        with Daemon("log.level=debug") as d:
+            answers = [d.chat(f"{secret} 66 - 57 - 8.", max_tokens=40, stream=stream)
+                       for stream in (False, True)]
+            answers.append(d.complete(secret, max_tokens=8, echo=True))
+            for status, wrong in ((400, {"messages": [{"role": secret, "content": "x"}]}),
+                                  (400, {"messages": [{"role": "user", "content": secret * 9000}]}),
+                                  (400, {"stop": [secret, 1]}), (404, {"model": secret})):
+                answers.append(d.post(CHAT, body(**wrong)))
+                self.assertEqual(answers[-1].status, status)
+            s = d.raw()
+            s.sendall(post_bytes(CHAT, long_body(messages=[{"role": "user", "content": secret}],
+                                                 max_tokens=4000, n=8, stream=True)))
+            d.wait_metric("expertd_sequence_running", 8)
+            s.close()
+            d.wait_metric('expertd_request_finished{reason="cancelled"}', 1)
+            said = answers[0].json["choices"][0]["message"]["reasoning_content"]
+            self.assertGreater(len(said), 16)
+            d.signal(signal.SIGUSR1)
+            while "rings" not in d.log():
+                time.sleep(0.01)
+            self.assertIn("the client went away", d.log())
+            for text in (secret, said[:16]):
+                self.assertNotIn(text, d.log())
+
 
 class Limits(unittest.TestCase):
     def test_request_pool(self):
