@@ -187,14 +187,18 @@ static int slots_size(struct engine *e, struct fault *fault)
         return slots_too_few(p->slots_ram, "ram", slots_host_bytes(e->slots), k, fault);
     if (staging && p->slots_vram && p->slots_vram / slots_device_bytes(e->slots) < k)
         return slots_too_few(p->slots_vram, "vram", slots_device_bytes(e->slots), k, fault);
+    bool host_short = !shares && need <= have && s->host_n < k;
+    uint64_t least = k * slots_host_bytes(e->slots);
+    if (!p->slots_ram) // what slots_count leaves to others comes on top
+        least = (least + SLOTS_RESERVE_BYTES) / 15 * 16 + 16;
     return fault_set(fault, ENOMEM,
                      "the memory plan needs %.2f GB on %s (%.2f GB of dense weights; %.2f GB of KV "
                      "cache and activations; slots for at least %u experts of %.1f MB) and %.2f GB "
                      "are free: lower context_max or sequences_max, or raise experts.ram (or vram)",
-                     (double)(need + k * slots_host_bytes(e->slots)) / 1e9, limits->name,
-                     (double)e->weights->bytes / 1e9, (double)(need - e->weights->bytes) / 1e9, k,
+                     (double)(need + least) / 1e9, limits->name, (double)e->weights->bytes / 1e9,
+                     (double)(need - e->weights->bytes) / 1e9, k,
                      (double)slots_host_bytes(e->slots) / 1e6,
-                     (double)(host < have ? host : have) / 1e9);
+                     (double)(host_short ? host : have) / 1e9);
 }
 
 // Routed experts in slots, filled as the router selects them.
