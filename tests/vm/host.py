@@ -60,12 +60,12 @@ class Stream:
         if "error" in event:
             self.failed = event["error"]["message"]
             return
-        if self.first_s is None:
-            self.first_s = time.monotonic() - self.begun
         self.events += 1
         for choice in event["choices"]:
             self.reasoning += choice["delta"].get("reasoning_content") or ""
             self.content += choice["delta"].get("content") or ""
+        if self.first_s is None and (self.reasoning or self.content):
+            self.first_s = time.monotonic() - self.begun
 
     def wait(self):
         """Until the server ended it."""
