@@ -105,7 +105,10 @@ static bool stderr_write(enum log_level level, const char *line)
 {
     struct record r = {.n = 0};
     char prefix[32];
-    snprintf(prefix, sizeof(prefix), "expertd: %s: ", log_level_name[level]);
+    if (journal_fd >= 0) // it is the journal's other entrance
+        snprintf(prefix, sizeof(prefix), "<%d>", syslog_priority[level]);
+    else
+        snprintf(prefix, sizeof(prefix), "expertd: %s: ", log_level_name[level]);
     record_add(&r, prefix, line, LOG_LINE_MAX);
     struct pollfd out = {.fd = STDERR_FILENO, .events = POLLOUT};
     if (poll(&out, 1, 0) != 1 || !(out.revents & POLLOUT))
@@ -116,7 +119,13 @@ static bool stderr_write(enum log_level level, const char *line)
 static bool line_send(enum log_level level, const struct log_event_row *event,
                       const struct log_field *fields, const char *line)
 {
-    return journal_fd >= 0 ? journal_send(level, event, fields, line) : stderr_write(level, line);
+    if (journal_fd >= 0) {
+        if (journal_send(level, event, fields, line))
+            return true;
+        if (errno == EAGAIN || errno == ENOBUFS)
+            return false; // it is behind
+    }
+    return stderr_write(level, line); // also while the journal is not there: without fields
 }
 
 // line_put also tells of lines that were lost, once one finds a place again.
