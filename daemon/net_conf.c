@@ -44,7 +44,8 @@ static int credential_take(const char *key, char path[CONF_TEXT_MAX], struct fau
             "[net] %s = %s: %s: %s; LoadCredential=%s:FILE in the unit expertd.service "
             "passes it",
             key, path, file, strerror(errno), name);
-    memcpy(path, file, sizeof(file));
+    memset(path, 0, CONF_TEXT_MAX); // conf_reload compares all of it
+    memcpy(path, file, (size_t)n);
     return 0;
 }
 

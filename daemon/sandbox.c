@@ -34,6 +34,8 @@ const char *const sandbox_filter_name[SANDBOX_FILTER_COUNT] = {
 static _Thread_local uint64_t thread_keeps;
 static _Atomic uint64_t any_keeps; // of all threads
 static atomic_uint answers;
+static atomic_bool asked_enough; // an answer that comes now is too late
+static struct sigaction before;  // of SIGSYS
 
 void sandbox_keep(uint64_t capabilities)
 {
@@ -48,20 +50,36 @@ static int capabilities_drop(void)
     struct __user_cap_data_struct data[_LINUX_CAPABILITY_U32S_3] = {{0}};
     if (syscall(SYS_capget, &header, data) != 0)
         return -errno;
+    bool has = false;
     for (int i = 0; i < _LINUX_CAPABILITY_U32S_3; i++) {
-        data[i].permitted &= (uint32_t)(thread_keeps >> (32 * i));
+        uint32_t keeps = (uint32_t)(thread_keeps >> (32 * i));
+        has |= (data[i].permitted & ~keeps) || data[i].inheritable;
+        data[i].permitted &= keeps;
         data[i].effective &= data[i].permitted;
         data[i].inheritable = 0;
     }
+    if (!has) // where the unit gives none it forbids the call, too
+        return 0;
     return syscall(SYS_capset, &header, data) != 0 ? -errno : 0;
+}
+
+// signal_forward gives a signal that is no question of ours to whom it was meant for.
+static void signal_forward(int number, siginfo_t *info, void *context)
+{
+    if (before.sa_flags & SA_SIGINFO) {
+        before.sa_sigaction(number, info, context);
+        return;
+    }
+    signal(number, SIG_DFL);
+    syscall(SYS_tgkill, getpid(), syscall(SYS_gettid), number);
 }
 
 static void on_signal(int number, siginfo_t *info, void *context)
 {
     int err = errno;
-    (void)number;
-    (void)context;
-    if (info->si_code == SI_TKILL && info->si_pid == getpid()) {
+    if (info->si_code != SI_TKILL || info->si_pid != getpid()) {
+        signal_forward(number, info, context);
+    } else if (!atomic_load_explicit(&asked_enough, memory_order_acquire)) {
         capabilities_drop();
         atomic_fetch_add_explicit(&answers, 1, memory_order_release);
     }
@@ -110,22 +128,25 @@ static uint32_t threads_ask(uint32_t *ret_asked)
 // capabilities_drop_all returns how many threads still have some that they do not keep.
 static uint32_t capabilities_drop_all(void)
 {
-    struct sigaction action = {.sa_sigaction = on_signal, .sa_flags = SA_SIGINFO | SA_RESTART};
-    struct sigaction before;
-    uint32_t left = 0, asked;
+    struct sigaction action = {.sa_sigaction = on_signal,
+                               .sa_flags = SA_SIGINFO | SA_RESTART | SA_ONSTACK};
+    uint32_t left = 0, asked, sent = 0;
     if (capabilities_drop() != 0 || sigaction(SIGSYS, &action, &before) != 0)
         return UINT32_MAX;
     for (uint32_t i = 0; i < ROUNDS; i++) {
-        atomic_store_explicit(&answers, 0, memory_order_relaxed);
         left = threads_ask(&asked);
         if (asked == 0)
             break;
+        sent += asked;
         for (int us = 0;
-             us < ROUND_US && atomic_load_explicit(&answers, memory_order_acquire) < asked;
+             us < ROUND_US && atomic_load_explicit(&answers, memory_order_acquire) < sent;
              us += 100)
             usleep(100);
     }
-    sigaction(SIGSYS, &before, NULL);
+    // A thread that is held up may hear a signal any time later, and must not die of it.
+    atomic_store_explicit(&asked_enough, true, memory_order_release);
+    if (atomic_load_explicit(&answers, memory_order_acquire) >= sent)
+        sigaction(SIGSYS, &before, NULL);
     return left;
 }
 

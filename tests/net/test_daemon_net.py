@@ -9,12 +9,14 @@ client (see test_openai.py)."""
 import json
 import os
 import re
+import shutil
 import signal
 import socket
 import ssl
 import struct
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 import unittest
@@ -344,6 +346,21 @@ class Changes(unittest.TestCase):
             until(lambda: d.ask("GET", "/v1/models", key="bob").status == 401, d.log)
             self.assertRegex(d.log(), r"refused a request from [0-9.]+: 401, .* key")
             self.assertNotIn("nonsense of ours", d.log())
+
+    def test_reload_credentials(self):
+        """Secrets that systemd passes are the same ones after a reload."""
+        names = ("tls_certificate", "tls_key", "keys")
+        with tempfile.TemporaryDirectory() as folder:
+            d = Lab("tap", *(f"net.{name}=credential:{name}" for name in names),
+                    env={"CREDENTIALS_DIRECTORY": folder})
+            paths = (d.certificates.server, d.certificates.key, d.keys_path)
+            for name, path in zip(names, paths):
+                shutil.copy(path, os.path.join(folder, name))
+            with d:
+                d.reload()
+                until(lambda: "reloaded: 0 options" in d.log(), d.log)
+                self.assertNotIn("takes effect after a restart", d.log())
+                self.assertEqual(d.ask("GET", "/v1/models").status, 200)
 
     def test_drain(self):
         with Lab("af_packet") as d:

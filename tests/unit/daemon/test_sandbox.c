@@ -7,13 +7,17 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/filter.h>
 #include <linux/io_uring.h>
+#include <linux/seccomp.h>
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdbool.h>
+#include <stddef.h>
 #include <string.h>
+#include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/ptrace.h>
@@ -335,6 +339,57 @@ static void drops_told(const void *arg)
     CHECK(permitted() == 0);
 }
 
+// A thread that the kernel holds longer than the sandbox waits does not die of the late question.
+static int held_fd;
+static long call_held(void)
+{
+    pid_t pid = (pid_t)syscall(SYS_clone, CLONE_VFORK | SIGCHLD, 0, 0, 0, 0);
+    uint64_t go;
+    if (pid == 0)
+        _exit(read(held_fd, &go, sizeof(go)) == sizeof(go) ? 0 : 1);
+    return pid;
+}
+
+static void drops_late(const void *arg)
+{
+    struct worker held = {.call = call_held};
+    struct sandbox_params params = {.filter = SANDBOX_OFF};
+    struct fault fault = {0};
+    char text[256];
+    const uint64_t go = 1;
+    (void)arg;
+    held_fd = eventfd(0, 0);
+    worker_start(&held);
+    atomic_store(&held.go, 1);
+    usleep(100000);
+    last_words_open("test", false);
+    CHECK(sandbox_enter(&params, text, sizeof(text), &fault) == 0);
+    CHECK(strstr(text, "1 threads of drivers kept theirs"));
+    CHECK(write(held_fd, &go, sizeof(go)) == sizeof(go));
+    worker_end(&held);
+    CHECK(held.result > 0 && waitpid((pid_t)held.result, NULL, 0) == held.result);
+}
+
+// Who has none need not give any up: the unit forbids the call then.
+static void drops_nothing(const void *arg)
+{
+    struct sandbox_params params = {.filter = SANDBOX_OFF};
+    struct fault fault = {0};
+    char text[256];
+    struct sock_filter refuse[] = {
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_capset, 0, 1),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+    };
+    struct sock_fprog program = {ARRAY_LEN(refuse), refuse};
+    (void)arg;
+    CHECK(enter(SANDBOX_OFF, true) == 0);
+    CHECK(prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) == 0);
+    CHECK(sandbox_enter(&params, text, sizeof(text), &fault) == 0);
+    CHECK(strcmp(text, "system calls: off; capabilities: none") == 0);
+}
+
 static void supported(const void *arg)
 {
     (void)arg;
@@ -353,6 +408,7 @@ int main(void)
     child_passes(goes_on, NULL);
     child_passes(only_logs, NULL);
     child_passes(is_off, NULL);
+    child_passes(drops_nothing, NULL);
     for (size_t i = 0; i < ARRAY_LEN(deadly); i++) {
         char want[64];
         status = child(dies, &deadly[i]);
@@ -364,6 +420,7 @@ int main(void)
     if (permitted() > 0) {
         child_passes(drops, NULL);
         child_passes(drops_told, NULL);
+        child_passes(drops_late, NULL);
     }
     return 0;
 }
