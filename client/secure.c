@@ -71,10 +71,16 @@ static int trust_set(struct secure *s, const char *ca, struct fault *fault)
 static bool name_set(SSL *ssl, const char *host)
 {
     unsigned char literal[16];
+    union { // OpenSSL's macro would cast the const away
+        const char *in;
+        void *out;
+    } name = {.in = host};
+
     if (inet_pton(AF_INET, host, literal) == 1 || inet_pton(AF_INET6, host, literal) == 1)
         return X509_VERIFY_PARAM_set1_ip_asc(SSL_get0_param(ssl), host) == 1;
     SSL_set_hostflags(ssl, X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS);
-    return SSL_set1_host(ssl, host) == 1 && SSL_set_tlsext_host_name(ssl, host) == 1;
+    return SSL_set1_host(ssl, host) == 1 &&
+           SSL_ctrl(ssl, SSL_CTRL_SET_TLSEXT_HOSTNAME, TLSEXT_NAMETYPE_host_name, name.out) == 1;
 }
 
 static bool socket_set(struct secure *s)

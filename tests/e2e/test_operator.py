@@ -62,8 +62,11 @@ class Folder(unittest.TestCase):
         """Runs on a terminal; steps: (what is seen, what is typed then).  Returns text and status."""
         pid, fd = pty.fork()
         if pid == 0:
-            os.chdir(self.dir)
-            os.execve(EXPERTCTL, [EXPERTCTL, *args], self.env)
+            try:
+                os.chdir(self.dir)
+                os.execve(EXPERTCTL, [EXPERTCTL, *args], self.env)
+            finally:
+                os._exit(127)
         seen, mark, until = b"", 0, time.monotonic() + PATIENCE_S
         steps = list(steps)
         while time.monotonic() < until:
