@@ -50,10 +50,11 @@ static bool begins(const char *text, size_t n, const char *word)
 static size_t pem_length(const char *text, size_t n)
 {
     static const char end[] = "-----END ";
-    const char *line = memchr(text, '\n', n);
-    size_t first = line ? (size_t)(line - text) : n;
 
-    if (!begins(text, n, "-----BEGIN ") || !memmem(text, first, "PRIVATE KEY", 11))
+    if (!begins(text, n, "-----BEGIN ")) // of every byte, so nothing long before this
+        return 0;
+    const char *line = memchr(text, '\n', n);
+    if (!memmem(text, line ? (size_t)(line - text) : n, "PRIVATE KEY", 11))
         return 0;
     const char *stop = memmem(text, n, end, sizeof(end) - 1);
     if (!stop)
@@ -135,26 +136,42 @@ static bool value_may_stay(const char *key, size_t key_len, const char *value, s
     return false;
 }
 
-// line_redact looks at one line, comments too: a value that was commented out is still a value.
-static bool line_redact(char *line, size_t n)
+static bool gap(char c)
 {
-    const char *equals = memchr(line, '=', n);
-    size_t first = 0, last;
+    return c == ' ' || c == '\t' || c == '\r';
+}
 
-    while (first < n && (line[first] == '#' || line[first] == ';' || line[first] == ' '))
-        first++;
-    if (!equals || (size_t)(equals - line) <= first)
+// line_redact looks at one line, comments too: a value that was commented out is still a value.
+// goes_on: whether the last value was taken away; the lines that are indented below it belong to
+// it.
+static bool line_redact(char *line, size_t n, bool *goes_on)
+{
+    size_t first = 0, last = 0, value;
+    bool indented = n > 0 && gap(line[0]), comment = false;
+
+    for (; first < n && (line[first] == '#' || line[first] == ';' || gap(line[first])); first++)
+        comment |= !gap(line[first]);
+    while (last < n && line[last] != '=' && line[last] != ':')
+        last++;
+    value = last + 1;
+    const size_t mark = last < n ? last : 0; // = or :
+    if (indented && !comment && *goes_on) {
+        blank(line + first, n - first);
+        return first < n;
+    }
+    *goes_on = *goes_on && (comment || first == n);
+    if (last >= n || last <= first || line[first] == '[')
         return false;
-    last = (size_t)(equals - line);
-    size_t value = last + 1;
-    while (last > first && line[last - 1] == ' ')
+    while (last > first && gap(line[last - 1]))
         last--;
-    if (memchr(line + first, ' ', last - first)) // a sentence
-        return false;
-    while (value < n && line[value] == ' ')
+    while (value < n && gap(line[value]))
         value++;
+    if (comment && (memchr(line + first, ' ', last - first) ||
+                    (line[mark] == ':' && memchr(line + value, ' ', n - value))))
+        return false; // a sentence
     if (value_may_stay(line + first, last - first, line + value, n - value))
         return false;
+    *goes_on |= !comment;
     blank(line + value, n - value);
     return value < n;
 }
@@ -162,11 +179,12 @@ static bool line_redact(char *line, size_t n)
 size_t redact_config(char *text, size_t n)
 {
     size_t found = 0;
+    bool goes_on = false;
 
     for (size_t at = 0; at < n;) {
         const char *newline = memchr(text + at, '\n', n - at);
         size_t len = newline ? (size_t)(newline - text) - at : n - at;
-        found += line_redact(text + at, len);
+        found += line_redact(text + at, len, &goes_on);
         at += len + 1;
     }
     return found;

@@ -59,6 +59,12 @@ static int beside(const struct setup *setup, const char *name, char ret[PATH_MAX
     return fault_set(fault, ENAMETOOLONG, "%.200s: the path is too long", setup->dir);
 }
 
+// credential says whether a path is one that only the unit can resolve.
+static bool credential(const char *path)
+{
+    return path && strncmp(path, "credential:", 11) == 0;
+}
+
 /* ----------------------------------------------------------------- model */
 
 // model_nth returns the n-th checkpoint that was found, from 1; NULL beyond the last.
@@ -347,7 +353,7 @@ static int certificate_take(struct setup *setup, const char *answer, struct faul
     char path[PATH_MAX];
 
     setup->self_signed = strcmp(answer, "self-signed") == 0;
-    if (!setup->self_signed && access(answer, R_OK) != 0)
+    if (!setup->self_signed && !credential(answer) && access(answer, R_OK) != 0)
         return fault_set(fault, errno, "%.200s: %s", answer, strerror(errno));
     if (!setup->self_signed)
         return conf_edit_set(&setup->edit, "net", "tls_certificate", answer, fault);
@@ -378,7 +384,7 @@ static void tls_key_offer(struct setup *setup, char *fallback, size_t bytes)
 
 static int tls_key_take(struct setup *setup, const char *answer, struct fault *fault)
 {
-    if (access(answer, R_OK) != 0)
+    if (!credential(answer) && access(answer, R_OK) != 0)
         return fault_set(fault, errno, "%.200s: %s", answer, strerror(errno));
     return conf_edit_set(&setup->edit, "net", "tls_key", answer, fault);
 }
@@ -404,7 +410,8 @@ static void key_offer(struct setup *setup, char *fallback, size_t bytes)
 {
     const char *user = getenv("SUDO_USER");
     uint32_t n = keys_there(setup);
-    bool wanted = port_needed(setup) && n == 0;
+    bool elsewhere = credential(conf_edit_get(&setup->edit, "net", "keys"));
+    bool wanted = port_needed(setup) && n == 0 && !elsewhere;
 
     say(setup, "\nA key: every request on the NIC needs one; the Unix socket asks for none.\n");
     if (n > 0)
@@ -428,6 +435,11 @@ static int key_take(struct setup *setup, const char *answer, struct fault *fault
     setup->key_name[0] = '\0';
     if (err || none(answer))
         return err;
+    if (credential(conf_edit_get(&setup->edit, "net", "keys")))
+        return fault_set(fault, EINVAL,
+                         "the unit passes the keys ([net] keys = %.200s): expertctl key add %.63s "
+                         "--file FILE, the one that LoadCredential= names",
+                         conf_edit_get(&setup->edit, "net", "keys"), answer);
     if (!keys_name_valid(answer))
         return fault_set(fault, EINVAL,
                          "a key's name is 1 to 63 letters, digits, '.', '_', '-' or '@', begins "

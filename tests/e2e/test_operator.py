@@ -299,6 +299,26 @@ class Setup(Folder):
         with open(self.path("tls.crt")) as f:
             self.assertEqual(f.read(), before)
 
+    def test_credentials(self):
+        """Secrets that only the unit can resolve stay as they are named; no key goes beside them."""
+        self.model()
+        wish = {f"net.{name}": ["credential:" + name]
+                for name in ("tls_certificate", "tls_key", "keys")}
+        with open(self.config, "w") as f:
+            f.write("[net]\nport = tap:expertd0\n")
+            f.writelines(f"{name[4:]} = {value[0]}\n" for name, value in wish.items())
+        done = self.setup_ctl("--yes", "--force", self.dir)
+        self.assertIn(self.config, done.stdout, done.stderr)
+        self.assertNotIn("sk-", done.stdout)
+        self.assertLessEqual(wish.items(), values(self.config).items())
+        done = self.setup_ctl("--yes", "--force", "--key", "bob", self.dir)
+        self.assertEqual(done.returncode, 1)
+        self.assertIn("expertctl key add bob --file FILE", done.stderr)
+        self.assertEqual([name for name in os.listdir(self.dir) if "credential" in name], [])
+        done = self.run_ctl("doctor", "--config", self.config, "--json")
+        found = [f for f in json.loads(done.stdout)["findings"] if f["what"] == "configuration"]
+        self.assertEqual([f["verdict"] for f in found], ["warn"], found)
+
     def test_carried(self):
         """Values that no question is about stay; the daemon then serves as the file says."""
         self.model()

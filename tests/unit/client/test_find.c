@@ -43,13 +43,14 @@ int main(void)
           "truncate -s 1000 b/copy/m-2.safetensors; touch c/pack/manifest.json c/pack/checksums;"
           "truncate -s 4096 c/pack/experts.0; touch d/one/config.json d/one/model.safetensors;"
           "cp a/V3/* e/not/at/all/so/deep 2>/dev/null || true; cp a/V3/config.json f/half;"
-          "cp -r c/pack .hidden; ln -s ../a g/again; ln -s ../a/V3 g/V3");
+          "cp -r c/pack .hidden; ln -s ../a g/again; ln -s ../a/V3 g/V3;"
+          "cp -r c/pack \"$(printf 'c/\\033]0;x\\007')\"; cp -r c/pack \"$(printf 'c/a\\nb')\"");
     find_below(&find, root);
     CHECK((one = found(&find, "/a/V3")) && one->kind == FIND_MODEL && one->bytes == 2000);
     CHECK((one = found(&find, "/b/copy")) && one->kind == FIND_SHARDS && one->bytes == 1000);
     CHECK((one = found(&find, "/c/pack")) && one->kind == FIND_PACK && one->bytes == 4096);
     CHECK((one = found(&find, "/d/one")) && one->kind == FIND_MODEL);
-    CHECK(find.n == 4); // not what lies inside a model, too deep, hidden, behind links, half
+    CHECK(find.n == 4); // not what lies inside a model, too deep, hidden, linked, half, unprintable
     find_below(&find, root);
     CHECK(find.n == 4); // once
     (void)snprintf(path, sizeof(path), "%s/g/V3", root);

@@ -4,6 +4,7 @@
 #include "tests/check.h"
 
 #include <stdbool.h>
+#include <stdlib.h>
 #include <string.h>
 
 #define KEY  "sk-T4ZGNXDoAtptT5ktBDARqzpOI8Ympp6F3I6bQiJyUvDb"
@@ -69,6 +70,14 @@ static void test_config(void)
         {"tls_key=MHcCAQ\n", "tls_key=******\n"},
         {"keys =\n", "keys =\n"},
         {"=x\n= \n", "=x\n= \n"},
+        {"api_key: hunter2\n", "api_key: *******\n"}, // as inih reads it
+        {"\tpath\t: /srv/x\n", "\tpath\t: /srv/x\n"},
+        {"api key = hunter2\n", "api key = *******\n"},
+        {"secret =\n  one\n\n\ttwo = 2\npath = /a\n  /b\n",
+         "secret =\n  ***\n\n\t*******\npath = /a\n  /b\n"},
+        {"pack = /a\n  /b\n", "pack = /a\n  /b\n"},
+        {"[a:b]\n# It says: so\n# yes: or no\n", "[a:b]\n# It says: so\n# yes: or no\n"},
+        {"#api_key: hunter2\n", "#api_key: *******\n"},
     };
     for (size_t i = 0; i < ARRAY_LEN(rows); i++)
         check(rows[i].text, rows[i].after, NULL, true);
@@ -94,9 +103,21 @@ static void test_random(void)
     }
 }
 
+// A body without lines, as another server may send it, takes no longer than one with them.
+static void test_long(void)
+{
+    size_t n = 16u << 20;
+    char *text = malloc(n);
+    CHECK(text);
+    memset(text, '-', n);
+    CHECK(redact_text(text, n, NULL) == 0);
+    free(text);
+}
+
 int main(void)
 {
     test_text();
+    test_long();
     test_config();
     test_random();
     return 0;
