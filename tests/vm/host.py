@@ -34,11 +34,10 @@ def golden_read(path):
 class Stream:
     """An answer that comes event by event, read on a thread of its own."""
 
-    def __init__(self, connection, response):
-        self.connection, self.response = connection, response
+    def __init__(self, connection, response, begun):
+        self.connection, self.response, self.begun = connection, response, begun
         self.reasoning = self.content = ""
         self.events, self.done, self.failed, self.first_s = 0, False, None, None
-        self.begun = time.monotonic()
         self.thread = threading.Thread(target=self.read)
         self.thread.start()
 
@@ -109,6 +108,7 @@ class Client:
 
     def stream(self, golden, key):
         """Begins a streamed chat."""
+        begun = time.monotonic()
         c = self.connection()
         c.request("POST", "/v1/chat/completions", json.dumps({
             "model": self.model, "messages": golden.messages, "temperature": 0, "stream": True}),
@@ -116,7 +116,7 @@ class Client:
         r = c.getresponse()
         if r.status != 200:
             raise Broken("a stream is refused: %u %s" % (r.status, r.read()[:500]))
-        return Stream(c, r)
+        return Stream(c, r, begun)
 
     def healthy(self):
         """Whether /health says ok; no connection is no."""

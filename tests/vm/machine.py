@@ -208,7 +208,7 @@ class Machine:
 
     def nvme_bytes_second(self, rate):
         """Slows the NVMe drive down to this rate for writes; 0: as fast as it goes."""
-        self.monitor("block_set_io_throttle", id="nvme", bps=0, bps_rd=0, bps_wr=rate,
+        self.monitor("block_set_io_throttle", device="nvme", bps=0, bps_rd=0, bps_wr=rate,
                      iops=0, iops_rd=0, iops_wr=0)
 
     def power_cut(self):
