@@ -78,10 +78,10 @@ static void lines_of(struct text *text, const char *path, const char *const *wor
 }
 
 // said_by adds what a program says, or why it says nothing.
-static void said_by(struct text *text, const char *const argv[])
+static void said_by(const struct bundle *bundle, struct text *text, const char *const argv[])
 {
     int status = 0;
-    int err = program_run(argv, PART_BYTES_MAX, text, &status);
+    int err = program_run(argv, bundle->client->interrupt_fd, PART_BYTES_MAX, text, &status);
 
     if (err)
         line(text, "%s: %s\n", argv[0], err == -ENOENT ? "not installed here" : strerror(-err));
@@ -97,10 +97,9 @@ static void fill_versions(struct bundle *bundle, struct text *text)
     char program[PATH_MAX];
     struct utsname names;
 
-    (void)bundle;
     line(text, "expertctl " EXPERTD_VERSION "\n");
     if (program_find("expertd", "daemon", program) == 0)
-        said_by(text, (const char *const[]){program, "--version", NULL});
+        said_by(bundle, text, (const char *const[]){program, "--version", NULL});
     else
         line(text, "expertd is not installed\n");
     if (uname(&names) == 0)
@@ -184,17 +183,16 @@ static void fill_metrics(struct bundle *bundle, struct text *text)
 
 static void fill_unit(struct bundle *bundle, struct text *text)
 {
-    (void)bundle;
-    said_by(text,
+    said_by(bundle, text,
             (const char *const[]){"systemctl", "--no-pager", "-n", "0", "status", "expertd", NULL});
-    said_by(text, (const char *const[]){"systemctl", "--no-pager", "cat", "expertd", NULL});
+    said_by(bundle, text, (const char *const[]){"systemctl", "--no-pager", "cat", "expertd", NULL});
 }
 
 static void fill_journal(struct bundle *bundle, struct text *text)
 {
-    (void)bundle;
-    said_by(text, (const char *const[]){"journalctl", "--no-pager", "-u", "expertd", "-n", "5000",
-                                        "--output=short-iso", NULL});
+    said_by(bundle, text,
+            (const char *const[]){"journalctl", "--no-pager", "-u", "expertd", "-n", "5000",
+                                  "--output=short-iso", NULL});
 }
 
 // fill_kernel keeps what the kernel says about memory, drives and devices of ours.
@@ -205,8 +203,8 @@ static void fill_kernel(struct bundle *bundle, struct text *text)
     struct text all = {0};
     int status = 0;
 
-    (void)bundle;
-    int err = program_run((const char *const[]){"dmesg", NULL}, PART_BYTES_MAX, &all, &status);
+    int err = program_run((const char *const[]){"dmesg", NULL}, bundle->client->interrupt_fd,
+                          PART_BYTES_MAX, &all, &status);
     if (err || status != 0)
         line(text, "dmesg cannot be read by this user\n");
     for (char *at = all.bytes; at && *at && !err;) {

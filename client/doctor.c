@@ -112,7 +112,8 @@ int doctor_judge(const struct client *client, const char *config, struct doctor 
                               .privileged = geteuid() == 0,
                               .hashes = client->options.hashes,
                               .interrupted = doctor_stopped,
-                              .interrupted_user = &fd};
+                              .interrupted_user = &fd,
+                              .stop_fd = fd};
     for (size_t i = 0; i < sizeof(doctor_checks) / sizeof(doctor_checks[0]); i++) {
         if (interrupt_pending(fd))
             return -ECANCELED;

@@ -45,6 +45,7 @@ struct doctor {
     bool serving;                   // a daemon answers at the configured socket
     int (*interrupted)(void *user); // -ECANCELED: stop, else 0; NULL: never
     void *interrupted_user;
+    int stop_fd; // readable then; not used where interrupted is NULL
 
     // Found on the way, for the checks behind.
     struct conf conf;

@@ -22,7 +22,7 @@ static void config_daemon(struct doctor *d)
         return;
     }
     const char *const argv[] = {program, "--check-config", "--config", d->config, NULL};
-    int err = program_run(argv, SAID_BYTES_MAX, &said, &status);
+    int err = program_run(argv, d->interrupted ? d->stop_fd : -1, SAID_BYTES_MAX, &said, &status);
     const char *text = program_sentence(&said);
     if (err)
         doctor_add(d, VERDICT_FAIL, "configuration", "", "%s cannot be run: %s", program,

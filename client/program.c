@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -107,10 +108,17 @@ void program_end(pid_t pid)
 }
 
 // output_take collects what fits and reads on, so that the child never waits for a reader.
-static int output_take(int fd, size_t max, struct text *ret)
+static int output_take(int fd, int stop_fd, size_t max, struct text *ret)
 {
+    struct pollfd fds[2] = {{.fd = stop_fd, .events = POLLIN}, {.fd = fd, .events = POLLIN}};
     char buf[4096];
     for (;;) {
+        if (poll(fds, 2, -1) < 0 && errno != EINTR)
+            return -errno;
+        if (fds[0].revents)
+            return -ECANCELED;
+        if (!fds[1].revents)
+            continue;
         ssize_t got = read(fd, buf, sizeof(buf));
         if (got < 0 && errno == EINTR)
             continue;
@@ -122,7 +130,8 @@ static int output_take(int fd, size_t max, struct text *ret)
     }
 }
 
-int program_run(const char *const argv[], size_t max, struct text *ret, int *ret_status)
+int program_run(const char *const argv[], int stop_fd, size_t max, struct text *ret,
+                int *ret_status)
 {
     int ends[2], status = 0;
     char found[PATH_MAX];
@@ -135,8 +144,12 @@ int program_run(const char *const argv[], size_t max, struct text *ret, int *ret
     int err = program_start(argv, ends[1], &pid);
     close(ends[1]);
     if (!err)
-        err = output_take(ends[0], max, ret);
+        err = output_take(ends[0], stop_fd, max, ret);
     close(ends[0]);
+    if (err == -ECANCELED) {
+        program_end(pid);
+        return err;
+    }
     while (pid > 0 && waitpid(pid, &status, 0) < 0)
         if (errno != EINTR)
             return -errno;

@@ -26,9 +26,11 @@ void program_end(pid_t pid);
 // program_run runs argv to its end and collects both outputs, at most max bytes; what is more is
 // lost.
 //
+// stop_fd: ends the program once it is readable; -1: nothing does.
 // ret_status: exit status, 128 and the signal if it was killed.
-// Errors: -ENOENT no such program, -errno.
-int program_run(const char *const argv[], size_t max, struct text *ret, int *ret_status);
+// Errors: -ENOENT no such program, -ECANCELED stopped, -errno.
+int program_run(const char *const argv[], int stop_fd, size_t max, struct text *ret,
+                int *ret_status);
 
 // program_sentence cuts what expertd said to its first line, without its own name in front.
 const char *program_sentence(struct text *said);

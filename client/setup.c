@@ -122,7 +122,7 @@ static bool setup_check(const struct setup *setup, char *ret, size_t bytes)
     if (program_find("expertd", "daemon", program) != 0)
         return false;
     argv[0] = program;
-    int err = program_run(argv, CHECK_BYTES_MAX, &said, &status);
+    int err = program_run(argv, setup->client->interrupt_fd, CHECK_BYTES_MAX, &said, &status);
     if (!err && status == 0) {
         text_free(&said);
         return true;

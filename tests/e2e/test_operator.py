@@ -687,6 +687,26 @@ class Doctor(Folder):
 
 
 class Bundle(Folder):
+    def test_stopped(self):
+        """Ctrl-C does not wait for a program that hangs; nothing of it stays."""
+        os.mkdir(self.path("bin"))
+        with open(self.path("bin/journalctl"), "w") as f:
+            f.write("#!/bin/sh\necho $$ >../x\nmv ../x ../began\nexec sleep 1000\n")
+        os.chmod(self.path("bin/journalctl"), 0o755)
+        env = {**self.env, "PATH": self.path("bin") + ":" + os.environ["PATH"]}
+        ctl = subprocess.Popen([EXPERTCTL, "bundle", "--config", "/dev/null", self.path("b.tgz")],
+                               env=env, cwd=self.path("bin"), stdout=subprocess.DEVNULL,
+                               stderr=subprocess.PIPE, text=True)
+        until = time.monotonic() + PATIENCE_S
+        while not os.path.exists(self.path("began")) and time.monotonic() < until:
+            time.sleep(0.05)
+        ctl.send_signal(signal.SIGINT)
+        self.assertIn("stopped", ctl.communicate(timeout=PATIENCE_S)[1])
+        self.assertEqual(ctl.returncode, 1)
+        self.assertFalse(os.path.exists(self.path("b.tgz")))
+        with open(self.path("began")) as f:
+            self.assertRaises(ProcessLookupError, os.kill, int(f.read()), 0)
+
     def entries(self, path):
         with tarfile.open(path) as tar:
             return {m.name.split("/", 1)[1]: tar.extractfile(m).read().decode(errors="replace")
