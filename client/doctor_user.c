@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // What the service's user may open, tried by a child that becomes that user.
 #include "client/doctor.h"
+#include "io/net/nic.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -53,6 +54,25 @@ static bool try_gpu(struct user_answer *answer)
     return good;
 }
 
+// try_vfio opens the NIC's group, which `net bind` shares; without a group nic_check has said why.
+static bool try_vfio(const struct doctor *d, struct user_answer *answer)
+{
+    char link[PATH_MAX], target[PATH_MAX], path[PATH_MAX];
+    struct nic_name name;
+    struct fault ignored;
+
+    if (nic_parse(d->conf.net_port, &name, &ignored) != 0 || name.kind != NIC_PCI)
+        return true;
+    snprintf(link, sizeof(link), "/sys/bus/pci/devices/%s/iommu_group", name.device);
+    ssize_t n = readlink(link, target, sizeof(target) - 1);
+    target[n > 0 ? n : 0] = '\0';
+    const char *slash = strrchr(target, '/');
+    if (!slash || snprintf(path, sizeof(path), "/dev/vfio%s", slash) >= PATH_MAX ||
+        access(path, F_OK) != 0)
+        return true;
+    return try_file(path, O_RDWR, answer);
+}
+
 static bool try_model(const struct doctor *d, struct user_answer *answer)
 {
     bool good = true;
@@ -91,7 +111,7 @@ static void user_child(const struct doctor *d, const struct passwd *user, int ou
         answer.err = errno;
     else
         (void)(try_secrets(d, &answer) && (!d->checkpoint || try_model(d, &answer)) &&
-               try_gpu(&answer));
+               try_gpu(&answer) && try_vfio(d, &answer));
     (void)!write(out, &answer, sizeof(answer));
     _exit(0);
 }
@@ -172,7 +192,9 @@ void doctor_user(struct doctor *doctor)
         return;
     }
     snprintf(mend, sizeof(mend),
-             strncmp(answer.path, "/dev/", 5) == 0
+             strncmp(answer.path, "/dev/vfio/", 10) == 0
+                 ? "systemctl restart expertd-vfio@PCI, or expertctl net bind PCI, shares it"
+             : strncmp(answer.path, "/dev/", 5) == 0
                  ? "usermod -aG video,render " SERVICE_USER
                  : "namei -l %s shows which directory or file keeps it out; chgrp " SERVICE_USER
                    " and chmod g+rX that",

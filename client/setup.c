@@ -152,6 +152,8 @@ static uint32_t setup_commands(const struct setup *setup, char ret[COMMANDS_MAX]
         snprintf(ret[n++], PATH_MAX + 64, "systemctl enable --now expertd-vfio@%s.service",
                  setup->port.device);
     } else {
+        if (setup->port.kind == NIC_KIND_COUNT && access(SETUP_DROPIN, F_OK) == 0)
+            snprintf(ret[n++], PATH_MAX + 64, "rm " SETUP_DROPIN);
         snprintf(ret[n++], PATH_MAX + 64, "systemctl daemon-reload");
     }
     snprintf(ret[n++], PATH_MAX + 64, "systemctl enable --now expertd");

@@ -15,6 +15,7 @@
 
 #define SETUP_NICS_MAX  32u
 #define SETUP_LINES_MAX 12u
+#define SETUP_DROPIN    "/etc/systemd/system/expertd.service.d/port.conf"
 #define SETUP_DEFAULT   EXPERTD_SYSCONFDIR "/expertd/expertd.conf"
 
 struct setup {

@@ -16,7 +16,6 @@
 #define MODE_SECRET     0640 // root writes, the group expertd reads
 #define MODE_PUBLIC     0644
 #define DROPIN_BYTES    (64u << 10)
-#define DROPIN          "/etc/systemd/system/expertd.service.d/port.conf"
 #define MACHINE_DEFAULT "expertd"
 
 static int write_add(struct setup *setup, const char *path, const struct text *text, mode_t mode,
@@ -98,7 +97,7 @@ static int write_dropin(struct setup *setup, struct fault *fault)
     if (err)
         err = fault_set(fault, -err, "%s: %s", path, strerror(-err));
     else
-        err = write_add(setup, DROPIN, &text, MODE_PUBLIC, fault);
+        err = write_add(setup, SETUP_DROPIN, &text, MODE_PUBLIC, fault);
     text_free(&text);
     return err;
 }
