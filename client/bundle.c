@@ -135,8 +135,9 @@ static void fill_machine(struct bundle *bundle, struct text *text)
 
 static void fill_config(struct bundle *bundle, struct text *text)
 {
+    bool read = access(bundle->config, R_OK) == 0; // else the text is why not
     lines_of(text, bundle->config, NULL, 0);
-    if (text->n > 0)
+    if (read && text->n > 0)
         bundle->removed += redact_config(text->bytes, text->n);
 }
 
