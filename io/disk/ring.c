@@ -58,6 +58,23 @@ int ring_allowed(struct fault *fault)
     return usable ? 0 : forbidden(ENOSYS, fault);
 }
 
+// ring_restrict: once enabled the ring reads, polls and cancels, and nothing else: a filter of
+// system calls does not see what a ring opens, connects or writes.
+static int ring_restrict(struct engine_io *io)
+{
+    static const uint8_t operations[] = {IORING_OP_READ, IORING_OP_READ_FIXED, IORING_OP_POLL_ADD,
+                                         IORING_OP_ASYNC_CANCEL};
+    struct io_uring_restriction list[sizeof(operations) + 1] = {
+        {.opcode = IORING_RESTRICTION_SQE_FLAGS_ALLOWED, .sqe_flags = IOSQE_FIXED_FILE}};
+    for (size_t i = 0; i < sizeof(operations); i++) {
+        list[i + 1].opcode = IORING_RESTRICTION_SQE_OP;
+        list[i + 1].sqe_op = operations[i];
+    }
+    long err = syscall(__NR_io_uring_register, io->ring.ring_fd, IORING_REGISTER_RESTRICTIONS, list,
+                       sizeof(list) / sizeof(list[0]));
+    return err < 0 ? -errno : 0;
+}
+
 // DEFER_TASKRUN: completions are worked on when the disk thread asks, not by interrupting it.  The
 // ring starts disabled, so that the thread that enables it becomes its only issuer.
 // Completions have room for every request and its cancellation, however few go in one batch.
@@ -86,7 +103,7 @@ static int ring_init(struct engine_io *io, uint32_t wanted)
         io->mode = tries[i].mode;
     }
     io->ring_open = err == 0;
-    return err;
+    return err == 0 ? ring_restrict(io) : err;
 }
 
 static uint32_t parts(const struct iovec *buffer)
