@@ -72,6 +72,12 @@ void doctor_add(struct doctor *doctor, enum verdict verdict, const char *what, c
 const char *doctor_path(const struct doctor *doctor, const char *path, char ret[4096]);
 bool doctor_read(const struct doctor *doctor, const char *path, char *ret, size_t bytes);
 
+// A path in a command that somebody pastes, often as root: quoted for a shell where it has to be.
+struct doctor_word {
+    char text[4 * 4096 + 3];
+};
+const char *doctor_word(const char *path, struct doctor_word *ret);
+
 // doctor_unit_has says whether the unit, or a drop-in of it, has a line with these words.
 bool doctor_unit_has(const struct doctor *doctor, const char *words);
 // doctor_unit_value finds the last KEY=VALUE of unit and drop-ins; false if there is none.

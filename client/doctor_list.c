@@ -39,6 +39,24 @@ void doctor_add(struct doctor *doctor, enum verdict verdict, const char *what, c
     snprintf(finding->mend, sizeof(finding->mend), "%s", line.text);
 }
 
+const char *doctor_word(const char *path, struct doctor_word *ret)
+{
+    static const char plain[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
+                                "/._-+,:=@%";
+    size_t n = 0;
+
+    if (path[0] && path[0] != '-' && strspn(path, plain) == strlen(path))
+        return path;
+    ret->text[n++] = '\'';
+    for (; *path && n < sizeof(ret->text) - 6; path++) {
+        if (*path == '\'') // ends, is escaped, begins again
+            n += (size_t)snprintf(ret->text + n, 4, "'\\'");
+        ret->text[n++] = *path;
+    }
+    snprintf(ret->text + n, 2, "'");
+    return ret->text;
+}
+
 const char *doctor_path(const struct doctor *doctor, const char *path, char ret[4096])
 {
     snprintf(ret, PATH_MAX, "%s%s", doctor->root, path);

@@ -113,6 +113,7 @@ static void hashes_compare(struct doctor *d, const struct hashes *hashes)
     uint32_t n = hashes_n(hashes), differ = 0, looked = d->hashes ? n : SAMPLE_N;
     struct fault fault = {0};
     char mend[PATH_BYTES_MAX + 64];
+    struct doctor_word word;
     int err = 0;
 
     if (looked >= n) {
@@ -122,7 +123,8 @@ static void hashes_compare(struct doctor *d, const struct hashes *hashes)
         for (uint32_t i = 0; i < looked && !err; i++)
             err = hash_differs(d, hashes, (uint32_t)((uint64_t)i * n / looked), 1, &differ, &fault);
     }
-    snprintf(mend, sizeof(mend), "expertctl hash --verify %s names the files", d->conf.model_path);
+    snprintf(mend, sizeof(mend), "expertctl hash --verify %s names the files",
+             doctor_word(d->conf.model_path, &word));
     if (err)
         doctor_add(d, VERDICT_FAIL, "hashes", "", "%s", fault.text);
     else if (differ)
@@ -138,6 +140,7 @@ void doctor_hashes(struct doctor *doctor)
     struct hashes *hashes = NULL;
     struct fault fault = {0};
     char path[PATH_BYTES_MAX], mend[PATH_BYTES_MAX + 64];
+    struct doctor_word word;
 
     if (!doctor->checkpoint)
         return;
@@ -151,7 +154,7 @@ void doctor_hashes(struct doctor *doctor)
         goto out; // a dense model
     if (!err && (err = hashes_path(doctor->checkpoint, path, sizeof(path))) == 0)
         err = hashes_load(hashes, path, &fault);
-    snprintf(mend, sizeof(mend), "expertctl hash %s", doctor->conf.model_path);
+    snprintf(mend, sizeof(mend), "expertctl hash %s", doctor_word(doctor->conf.model_path, &word));
     if (err == -ENOENT || err == -EACCES)
         doctor_add(doctor, VERDICT_WARN, "hashes", mend,
                    "no list of hashes is here, by which damaged experts would be known; the daemon "

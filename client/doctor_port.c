@@ -100,6 +100,7 @@ static void keys_look(struct doctor *d)
     struct fault fault = {0};
     struct stat st;
     char mend[DOCTOR_TEXT_MAX];
+    struct doctor_word word;
 
     if (credential(path))
         return;
@@ -115,7 +116,7 @@ static void keys_look(struct doctor *d)
         doctor_add(d, VERDICT_FAIL, "keys", "expertctl key add NAME",
                    "%s has no key, so nobody could use the port", path);
     else if (stat(path, &st) == 0 && st.st_mode & 07) {
-        snprintf(mend, sizeof(mend), "chmod 640 %s", path);
+        snprintf(mend, sizeof(mend), "chmod 640 %s", doctor_word(path, &word));
         doctor_add(d, VERDICT_WARN, "keys", mend, "%u; every user may read %s", n, path);
     } else
         doctor_add(d, VERDICT_OK, "keys", "", "%u in %s", n, path);

@@ -170,6 +170,7 @@ void doctor_user(struct doctor *doctor)
     const struct passwd *user = getpwnam(SERVICE_USER);
     struct user_answer answer = {0};
     char mend[PATH_MAX + 128];
+    struct doctor_word word;
 
     if (!doctor->conf_read || !doctor->usual)
         return;
@@ -198,7 +199,7 @@ void doctor_user(struct doctor *doctor)
                  ? "usermod -aG video,render " SERVICE_USER
                  : "namei -l %s shows which directory or file keeps it out; chgrp " SERVICE_USER
                    " and chmod g+rX that",
-             answer.path);
+             doctor_word(answer.path, &word));
     doctor_add(doctor, VERDICT_FAIL, "user", mend, "the user " SERVICE_USER " cannot open %s: %s",
                answer.path, strerror(answer.err));
 }

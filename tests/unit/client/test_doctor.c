@@ -137,8 +137,23 @@ static void test_list(void)
     CHECK(doctor.n == DOCTOR_FINDINGS_MAX && strcmp(doctor.findings[0].mend, "a?b") == 0);
 }
 
+// A command with somebody's path in it is that command alone.
+static void test_word(void)
+{
+    static struct doctor_word word;
+    static char path[4096];
+    CHECK(strcmp(doctor_word("/srv/V3-0324", &word), "/srv/V3-0324") == 0);
+    CHECK(strcmp(doctor_word("/mnt/a b;reboot", &word), "'/mnt/a b;reboot'") == 0);
+    CHECK(strcmp(doctor_word("/it's", &word), "'/it'\\''s'") == 0);
+    CHECK(strcmp(doctor_word("-x", &word), "'-x'") == 0 && doctor_word("", &word)[1] == '\'');
+    memset(path, '\'', sizeof(path) - 1);
+    size_t n = strlen(doctor_word(path, &word));
+    CHECK(n == 4 * (sizeof(path) - 1) + 2 && word.text[n - 1] == '\'');
+}
+
 int main(void)
 {
+    test_word();
     CHECK(mkdtemp(root));
     CHECK(atexit(remove_root) == 0);
     test_kernel();
