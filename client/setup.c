@@ -74,6 +74,9 @@ static int setup_open(struct setup *setup, struct fault *fault)
         return fault_set(fault, EINVAL,
                          "there is no terminal to ask on: --yes takes what is found, and what "
                          "options say");
+    if (access(setup->dir, W_OK) != 0 && errno == EACCES) // before a person answers in vain
+        return fault_set(fault, EACCES, "%.200s cannot be written: %s; run it as root",
+                         setup->config, strerror(EACCES));
     return setup_before(setup, fault);
 }
 

@@ -294,6 +294,15 @@ static bool port_routed(const struct setup *setup)
     return false;
 }
 
+// port_absent: a typing error, or a configuration for another machine, which takes --force.
+static bool port_absent(const struct setup *setup)
+{
+    char path[64];
+
+    snprintf(path, sizeof(path), "/sys/bus/pci/devices/%s", setup->port.device);
+    return setup->port.kind == NIC_PCI && access(path, F_OK) != 0;
+}
+
 static int port_take(struct setup *setup, const char *answer, struct fault *fault)
 {
     uint32_t n = number_of(answer, setup->nics_n);
@@ -303,6 +312,11 @@ static int port_take(struct setup *setup, const char *answer, struct fault *faul
     if (none(answer))
         return conf_edit_set(&setup->edit, "net", "port", NULL, fault);
     int err = nic_parse(text, &setup->port, fault);
+    if (!err && !setup->client->options.force && port_absent(setup))
+        err = fault_set(fault, ENODEV,
+                        "%s: no such PCI device here; 'lspci -D | grep -i ether' lists them; "
+                        "--force takes it all the same",
+                        text);
     if (!err && !setup->client->options.force && port_routed(setup))
         err = fault_set(fault, EBUSY,
                         "%s carries this machine's default route: it would be cut off; --force "

@@ -379,6 +379,7 @@ class Setup(Folder):
         for args, why in (
                 (["--model", "/nowhere"], "/nowhere"), (["--memory", "lots"], "amount of memory"),
                 (["--port", "eth0"], "eth0"), (["--key", "no key"], "letters, digits"),
+                (["--port", "0000:ff:1f.7"], "no such PCI device"),
                 (["--port", "tap:x", "--address", "here"], "dhcp"),
                 (["--port", "tap:x", "--tls-certificate", "/nowhere"], "/nowhere")):
             done = self.setup_ctl("--yes", *args, self.dir)
