@@ -103,6 +103,9 @@ static int model_take(struct setup *setup, const char *answer, struct fault *fau
         path = real;
     checkpoint_close(&setup->checkpoint);
     int err = checkpoint_open(path, &setup->checkpoint, fault);
+    if (err == -ENOENT && !answer[strspn(answer, "0123456789")])
+        err = fault_set(fault, ENOENT, "there is no number %.20s above, and no such directory",
+                        answer);
     if (!err)
         err = conf_edit_set(&setup->edit, "model", "path", path, fault);
     free(real);
@@ -297,7 +300,7 @@ static bool port_routed(const struct setup *setup)
 // port_absent: a typing error, or a configuration for another machine, which takes --force.
 static bool port_absent(const struct setup *setup)
 {
-    char path[64];
+    char path[sizeof("/sys/bus/pci/devices/") + NIC_NAME_MAX];
 
     snprintf(path, sizeof(path), "/sys/bus/pci/devices/%s", setup->port.device);
     return setup->port.kind == NIC_PCI && access(path, F_OK) != 0;

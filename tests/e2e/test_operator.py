@@ -433,12 +433,14 @@ class Setup(Folder):
     def test_asked_again(self):
         self.model()
         text, status = self.terminal(["setup", "--config", self.config, self.dir], [
-            ("number [", "/nowhere\r"), ("number [", "\r"), ("or none [", "/dev\r"),
-            ("or none [", "\r"), ("Memory [", "-1\r"), ("Memory [", "x" * 3000 + "\r"),
+            ("number [", "/nowhere\r"), ("number [", "7\r"), ("number [", "\r"),
+            ("or none [", "/dev\r"), ("or none [", "\r"), ("Memory [", "-1\r"),
+            ("Memory [", "x" * 3000 + "\r"),
             ("Memory [", "auto\r"), ("or none [", "nic\r"), ("or none [", "none\r"),
             ("Name of a key", "sk-x\r"), ("Name of a key", "none\r")])
         self.assertEqual(status, 0, text)
         self.assertIn("/nowhere", text)
+        self.assertIn("no number 7", text)
 
     def test_stopped(self):
         """Ctrl-C, or the end of the input, at any question leaves nothing changed."""
