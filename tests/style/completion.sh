@@ -3,7 +3,7 @@
 # completion.sh EXPERTCTL SCRIPT: bash offers each command, behind each command its options and no
 # others, and the words that an option takes, all as --help has them.
 set -eu
-program=$1
+program=$(realpath "$1") # it is also run from another directory
 # shellcheck source=client/expertctl.bash
 . "$2"
 bad=0
