@@ -46,21 +46,27 @@ static bool begins(const char *text, size_t n, const char *word)
     return n >= len && strncasecmp(text, word, len) == 0;
 }
 
+static size_t line_length(const char *text, size_t n)
+{
+    size_t len = 0;
+    while (len < n && text[len] != '\n')
+        len++;
+    return len;
+}
+
 // pem_length returns how far a private key goes that begins here: to its end, or the text's.
 static size_t pem_length(const char *text, size_t n)
 {
     static const char end[] = "-----END ";
 
-    if (!begins(text, n, "-----BEGIN ")) // of every byte, so nothing long before this
-        return 0;
-    const char *line = memchr(text, '\n', n);
-    if (!memmem(text, line ? (size_t)(line - text) : n, "PRIVATE KEY", 11))
+    if (!begins(text, n, "-----BEGIN ") || // of every byte, so nothing long before this
+        !memmem(text, line_length(text, n), "PRIVATE KEY", 11))
         return 0;
     const char *stop = memmem(text, n, end, sizeof(end) - 1);
     if (!stop)
         return n;
-    const char *after = memchr(stop, '\n', n - (size_t)(stop - text));
-    return after ? (size_t)(after - text) : n;
+    size_t before = (size_t)(stop - text);
+    return before + line_length(stop, n - before);
 }
 
 // bearer_length returns the bytes of "Bearer " and the blanks behind it.
