@@ -25,6 +25,7 @@ static const struct error_row {
     [API_ERROR_CONTEXT]         = {400, 0, INVALID, "context_length_exceeded"},
     [API_ERROR_HTTP]            = {400, 0, INVALID, "invalid_http"},
     [API_ERROR_KEY]             = {401, 0, "authentication_error", "invalid_api_key"},
+    [API_ERROR_HOST]            = {403, 0, INVALID, "host_not_allowed"},
     [API_ERROR_MODEL]           = {404, 0, INVALID, "model_not_found"},
     [API_ERROR_PATH]            = {404, 0, INVALID, "not_found"},
     [API_ERROR_METHOD]          = {405, 0, INVALID, "method_not_allowed"},

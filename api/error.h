@@ -20,6 +20,7 @@ enum api_error_kind {
     API_ERROR_CONTEXT,         // 400 ... context_length_exceeded
     API_ERROR_HTTP,            // 400 ... invalid_http: framing, Host, target
     API_ERROR_KEY,             // 401 authentication_error, invalid_api_key
+    API_ERROR_HOST,            // 403 host_not_allowed: a foreign name on the loopback port
     API_ERROR_MODEL,           // 404 model_not_found
     API_ERROR_PATH,            // 404 not_found
     API_ERROR_METHOD,          // 405 method_not_allowed; set `allow`

@@ -3,8 +3,10 @@
 
 #include "api/utf8.h"
 
+#include <arpa/inet.h>
 #include <assert.h>
 #include <errno.h>
+#include <stdio.h>
 #include <string.h>
 #include <strings.h>
 
@@ -704,6 +706,37 @@ const char *http_request_key(const struct http_request *req)
     if (strncasecmp(value, "Bearer ", 7) != 0)
         return NULL;
     return value + 7 + strspn(value + 7, " ");
+}
+
+// host_is_localhost: the name itself, or one below it (RFC 6761 6.3); n bytes without a port.
+static bool host_is_localhost(const char *host, size_t n)
+{
+    static const char name[] = "localhost";
+    const size_t name_n = sizeof(name) - 1;
+
+    if (n > 0 && host[n - 1] == '.')
+        n--;
+    return n >= name_n && strncasecmp(host + n - name_n, name, name_n) == 0 &&
+           (n == name_n || host[n - name_n - 1] == '.');
+}
+
+bool http_request_host_local(const struct http_request *req)
+{
+    const char *host = http_request_field(req, "Host");
+    char address[INET6_ADDRSTRLEN];
+    uint8_t binary[16];
+
+    if (!host)
+        return true;
+    bool six = host[0] == '[';
+    size_t n = strcspn(host += six, six ? "]" : ":");
+    const char *port = host + n + (six && host[n] == ']');
+    if ((six && host[n] != ']') || (*port != '\0' && *port != ':'))
+        return false;
+    if (!six && host_is_localhost(host, n))
+        return true;
+    snprintf(address, sizeof(address), "%.*s", (int)(n < sizeof(address) ? n : 0), host);
+    return inet_pton(six ? AF_INET6 : AF_INET, address, binary) == 1;
 }
 
 bool http_request_json(const struct http_request *req)

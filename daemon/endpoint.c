@@ -83,12 +83,28 @@ static void refusal_log(struct front *f, const struct connection *c, enum event 
               error->message);
 }
 
+// host_judge: whoever comes to the loopback port must mean it, as it asks for no key.
+static int host_judge(const struct connection *c, struct api_error *error)
+{
+    const struct http_request *req = &c->reader.req;
+    if (c->peer.kind != CONNS_LOOPBACK || http_request_host_local(req))
+        return 0;
+    api_error_set(error, API_ERROR_HOST, NULL,
+                  "this port is for programs of this machine, which call it localhost or by a "
+                  "numeric address, not %.200s",
+                  http_request_field(req, "Host"));
+    return -EACCES;
+}
+
 // request_judge decides by the head.
 static int request_judge(struct front *f, struct connection *c, struct api_error *error)
 {
     struct route_match match;
     const struct key *key = NULL;
-    int err = route_find(&c->reader.req, &match, error);
+    int err = host_judge(c, error);
+    if (err != 0)
+        return err;
+    err = route_find(&c->reader.req, &match, error);
     bool open = err == 0 && match.open;
     if (c->peer.kind >= CONNS_PORT && !open) {
         struct api_error no_key;

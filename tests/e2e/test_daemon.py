@@ -617,6 +617,14 @@ class Loopback(unittest.TestCase):
             self.assertEqual(a.status, 200)
             a = d.post(CHAT, body(stream=True), connection=c)
             self.assertTrue(a.events)
+            # A web page whose name resolves to 127.0.0.1 is not a program of this machine.
+            for host, status in (("evil.example.org", 403), ("localhost:%d" % port, 200)):
+                c.request("GET", "/health", headers={"Host": host})
+                a = c.getresponse()
+                told = json.loads(a.read())
+                self.assertEqual(a.status, status, told)
+                if status == 403:
+                    self.assertEqual(told["error"]["code"], "host_not_allowed")
             c.close()
             # A client that leaves is noticed, one that has only stopped sending is answered.
             for i, stream in enumerate((True, False)):

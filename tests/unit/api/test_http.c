@@ -496,8 +496,50 @@ static void reads_fields(void)
     }
 }
 
+// A web page that reaches 127.0.0.1 by DNS rebinding comes with a name of its own.
+static void knows_local_hosts(void)
+{
+    static const struct {
+        const char *host;
+        bool local;
+    } rows[] = {
+        {"localhost", true},
+        {"LocalHost:8080", true},
+        {"localhost.", true},
+        {"chat.localhost:80", true},
+        {"127.0.0.1", true},
+        {"127.0.0.1:8080", true},
+        {"[::1]", true},
+        {"[::1]:8080", true},
+        {"192.0.2.7:1", true},
+        {"evil.example", false},
+        {"localhost.evil", false},
+        {"notlocalhost", false},
+        {"127.0.0.1.evil:80", false},
+        {"[::1", false},
+        {"[localhost]", false},
+        {"[::1]evil", false},
+        {"::1", false},
+        {"", false},
+        {"0x7f.1", false},
+        {"127.0.0.1%00", false},
+    };
+
+    for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+        struct http_reader r;
+        char text[256];
+        size_t at = 0;
+        snprintf(text, sizeof(text), "GET /health HTTP/1.1\r\nHost: %s\r\n\r\n", rows[i].host);
+        http_reader_init(&r, 64);
+        CHECK(feed(&r, text, &at) == HTTP_EVENT_HEAD);
+        CHECK(http_request_host_local(&r.req) == rows[i].local);
+        http_reader_fini(&r);
+    }
+}
+
 int main(void)
 {
+    knows_local_hosts();
     takes_ordinary_requests();
     takes_absolute_targets();
     speaks_http_10();
