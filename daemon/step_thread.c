@@ -697,6 +697,8 @@ static int step_init(struct step *st, struct fault *fault)
     };
     streaming_init(&st->streaming, t, stream_idle, st);
     streaming_engine(&st->streaming, &params);
+    if (params.pipeline_cache && access(params.pipeline_cache, F_OK) != 0)
+        log_info("compiling the kernels, which later starts find in %s", params.pipeline_cache);
     err = engine_open(t->served.checkpoint, &params, &st->engine, fault);
     if (err == -ENOMEM && params.mtp && conf->model_mtp == CONF_MTP_AUTO) {
         log_info("without the MTP layer: %s", fault->text);
