@@ -29,7 +29,7 @@ static void config_daemon(struct doctor *d)
                    strerror(-err));
     else if (status == 0)
         doctor_add(d, VERDICT_OK, "configuration", "", "%s: expertd takes it", d->config);
-    else if (strstr(text, "systemd passed no credentials"))
+    else if (strstr(text, PROGRAM_NO_CREDENTIALS))
         doctor_add(d, VERDICT_WARN, "configuration", "systemctl reload expertd",
                    "judged but for [net], whose credentials only the unit has: %s", text);
     else if (strstr(text, "Permission denied") && !d->privileged)

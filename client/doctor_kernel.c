@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
 #include "client/doctor.h"
+#include "io/net/nic.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -124,14 +125,23 @@ static void kernel_iommu(struct doctor *d)
     char path[PATH_MAX];
     unsigned n = 0;
     struct dirent *entry;
+    struct nic_name name;
+    struct fault ignored;
 
     DIR *folder = opendir(doctor_path(d, "/sys/kernel/iommu_groups", path));
     while (folder && (entry = readdir(folder)))
         n += entry->d_name[0] != '.';
     if (folder)
         closedir(folder);
+    bool wanted =
+        d->conf_read && nic_parse(d->conf.net_port, &name, &ignored) == 0 && name.kind == NIC_PCI;
     if (n > 0)
         doctor_add(d, VERDICT_OK, "IOMMU", "", "%u groups", n);
+    else if (wanted)
+        doctor_add(d, VERDICT_WARN, "IOMMU",
+                   "switch on VT-d or AMD-Vi in the firmware and boot with intel_iommu=on; where "
+                   "there is none, see 'Without an IOMMU' in doc/network.md",
+                   "none protects this machine's memory from the NIC %s", name.device);
     else
         doctor_add(d, VERDICT_OK, "IOMMU", "",
                    "none, which matters to a NIC of expertd's own alone: see doc/network.md");

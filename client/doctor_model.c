@@ -169,29 +169,6 @@ out:
 
 /* ---------------------------------------------------------------- memory */
 
-static uint64_t size_of(const struct conf_size *size, uint64_t whole)
-{
-    return size->percent > 0 ? whole / 100 * size->percent : size->bytes;
-}
-
-// memory_wish is what the configuration asks of the plan.
-static void memory_wish(const struct doctor *d, struct model_plan_params *ret)
-{
-    const struct conf *conf = &d->conf;
-    uint64_t context = checkpoint_config(d->checkpoint)->max_position_embeddings;
-
-    if (conf->model_context_max < context)
-        context = conf->model_context_max;
-    *ret = (struct model_plan_params){
-        .device_bytes = size_of(&conf->device_memory, d->device.memory_bytes),
-        .host_bytes = size_of(&conf->experts_ram, d->device.host_bytes),
-        .kv_tokens = conf->limits_kv_tokens_max ? conf->limits_kv_tokens_max
-                                                : conf->limits_sequences_max * context,
-        .kv_value_bytes = conf->model_kv_type == KV_F32 ? 4 : 2,
-        .mtp = conf->model_mtp != CONF_MTP_OFF,
-    };
-}
-
 // memory_now compares what is needed whatever happens with what is free.
 static void memory_now(struct doctor *d, const struct model_plan *plan)
 {
@@ -202,7 +179,8 @@ static void memory_now(struct doctor *d, const struct model_plan *plan)
         doctor_add(d, VERDICT_OK, "free memory", "", "the daemon that runs has taken its own");
     else if (have < need)
         doctor_add(d, VERDICT_FAIL, "free memory",
-                   "end what else uses it, or lower [limits] sequences_max or [model] context_max",
+                   "end what else uses it, or lower [limits] kv_tokens_max, sequences_max or "
+                   "[model] context_max",
                    "%.1f GiB are free on %s; weights outside of experts and KV need %.1f",
                    (double)have / GIB, d->device.name, (double)need / GIB);
     else
@@ -221,11 +199,12 @@ void doctor_memory(struct doctor *doctor)
         return;
     if (model_card_make(doctor->checkpoint, &card) != 0)
         return;
-    memory_wish(doctor, &wish);
+    memory_plan_wish(&doctor->conf, checkpoint_config(doctor->checkpoint), &doctor->device, &wish);
     memory_plan_make(&card, &doctor->device, &wish, &plan);
     if (plan.verdict == MODEL_PLAN_TOO_BIG)
         doctor_add(doctor, VERDICT_FAIL, "memory plan",
-                   "lower [limits] sequences_max or [model] context_max, or use a device with more",
+                   "lower [limits] kv_tokens_max, sequences_max or [model] context_max, or use a "
+                   "device with more",
                    "%s: %.1f GiB are missing", model_plan_verdict_text[plan.verdict],
                    (double)plan.missing_bytes / GIB);
     else

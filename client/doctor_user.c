@@ -54,6 +54,17 @@ static bool try_gpu(struct user_answer *answer)
     return good;
 }
 
+static bool gpu_there(void)
+{
+    bool found = false;
+    DIR *dir = opendir("/dev/dri");
+    for (struct dirent *entry; dir && !found && (entry = readdir(dir));)
+        found = strncmp(entry->d_name, "renderD", 7) == 0;
+    if (dir)
+        closedir(dir);
+    return found;
+}
+
 // try_vfio opens the NIC's group, which `net bind` shares; without a group nic_check has said why.
 static bool try_vfio(const struct doctor *d, struct user_answer *answer)
 {
@@ -188,8 +199,8 @@ void doctor_user(struct doctor *doctor)
     if (user_try(doctor, user, &answer) != 0)
         return;
     if (answer.err == 0) {
-        doctor_add(doctor, VERDICT_OK, "user", "",
-                   SERVICE_USER " may open the configuration, the model and the GPU");
+        doctor_add(doctor, VERDICT_OK, "user", "", SERVICE_USER " may open the configuration%s%s",
+                   doctor->checkpoint ? ", the model" : "", gpu_there() ? ", the GPU" : "");
         return;
     }
     snprintf(mend, sizeof(mend),

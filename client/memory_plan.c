@@ -23,6 +23,28 @@ static uint64_t at_most(uint64_t bytes, uint64_t limit)
     return limit > 0 && limit < bytes ? limit : bytes;
 }
 
+static uint64_t size_of(const struct conf_size *size, uint64_t whole)
+{
+    return size->percent > 0 ? whole / 100 * size->percent : size->bytes;
+}
+
+void memory_plan_wish(const struct conf *conf, const struct model_config *config,
+                      const struct device_info *device, struct model_plan_params *ret)
+{
+    uint64_t context = config->max_position_embeddings;
+
+    if (conf->model_context_max < context)
+        context = conf->model_context_max;
+    *ret = (struct model_plan_params){
+        .device_bytes = size_of(&conf->device_memory, device->memory_bytes),
+        .host_bytes = size_of(&conf->experts_ram, device->host_bytes),
+        .kv_tokens = conf->limits_kv_tokens_max ? conf->limits_kv_tokens_max
+                                                : conf->limits_sequences_max * context,
+        .kv_value_bytes = conf->model_kv_type == KV_F32 ? 4 : 2,
+        .mtp = conf->model_mtp != CONF_MTP_OFF,
+    };
+}
+
 void memory_plan_make(const struct model_card *card, const struct device_info *device,
                       const struct model_plan_params *wish, struct model_plan *ret)
 {

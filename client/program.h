@@ -32,5 +32,8 @@ void program_end(pid_t pid);
 int program_run(const char *const argv[], int stop_fd, size_t max, struct text *ret,
                 int *ret_status);
 
+// What expertd --check-config says where it would need a credential (daemon/net_conf.c).
+#define PROGRAM_NO_CREDENTIALS "systemd passed no credentials"
+
 // program_sentence cuts what expertd said to its first line, without its own name in front.
 const char *program_sentence(struct text *said);

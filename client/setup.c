@@ -41,7 +41,11 @@ static int setup_before(struct setup *setup, struct fault *fault)
                              setup->before.n, fault);
     }
     free(conf);
-    if (err == -EINVAL && setup->client->options.force) { // it stays as .bak
+    if (err == -EINVAL && setup->client->options.force) {
+        struct fault told;
+        fault_set(&told, EINVAL, "%.400s; so its values are not taken over, and a copy stays",
+                  fault->text);
+        client_complain(setup->client, &told);
         setup->edited = true;
         return 0;
     }
@@ -113,7 +117,8 @@ static void setup_look(struct setup *setup)
 
 /* ---------------------------------------------------------------- report */
 
-// setup_check has the daemon itself judge the result.  Returns false, with its sentence.
+// setup_check has the daemon itself judge the result.  Returns false, with its sentence; secrets
+// that only the unit passes are no fault.
 static bool setup_check(const struct setup *setup, char *ret, size_t bytes)
 {
     const char *argv[] = {ret, "--check-config", "--config", setup->config, NULL};
@@ -126,16 +131,12 @@ static bool setup_check(const struct setup *setup, char *ret, size_t bytes)
         return false;
     argv[0] = program;
     int err = program_run(argv, setup->client->interrupt_fd, CHECK_BYTES_MAX, &said, &status);
-    if (!err && status == 0) {
-        text_free(&said);
-        return true;
-    }
     if (err)
         snprintf(ret, bytes, "expertd --check-config cannot be run: %s", strerror(-err));
     else
-        snprintf(ret, bytes, "%s", program_sentence(&said));
+        snprintf(ret, bytes, "%s", status == 0 ? "" : program_sentence(&said));
     text_free(&said);
-    return false;
+    return (!err && status == 0) || strstr(ret, PROGRAM_NO_CREDENTIALS);
 }
 
 // setup_commands writes what is left to be done.  Returns how many.
@@ -193,7 +194,8 @@ static void report_text(const struct setup *setup, bool good, const char *said,
     if (setup->key_name[0])
         printf("The key of %s, which is shown this once:\n  %s\n", setup->key_name, setup->key);
     if (good)
-        printf("expertd --check-config finds nothing wrong.\n");
+        printf("expertd --check-config finds nothing wrong%s.\n",
+               said[0] ? ", but for credentials that the unit passes" : "");
     else
         printf("Not ready yet: %s\n", said);
     printf("Next:\n");

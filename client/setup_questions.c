@@ -83,7 +83,9 @@ static void model_offer(struct setup *setup, char *fallback, size_t bytes)
 
     say(setup, "\nThe model: a checkpoint as Hugging Face lays it out.\n");
     for (uint32_t i = 1; (one = model_nth(setup, i)); i++)
-        say(setup, "  %2u  %s  (%.3g GB)\n", i, one->path, (double)one->bytes / 1e9);
+        say(setup, "  %2u  %s  (%.3g %s)\n", i, one->path,
+            (double)one->bytes / (one->bytes < 1000000000 ? 1e6 : 1e9),
+            one->bytes < 1000000000 ? "MB" : "GB");
     one = model_nth(setup, 1);
     snprintf(fallback, bytes, "%s", now ? now : one ? one->path : "none");
 }
@@ -227,28 +229,93 @@ static int drives_take(struct setup *setup, const char *answer, struct fault *fa
 
 /* ---------------------------------------------------------------- memory */
 
+// conf_now is the configuration as it stands.  Returns NULL if it does not hold, or without memory.
+static struct conf *conf_now(const struct setup *setup)
+{
+    struct conf *conf = calloc(1, sizeof(*conf));
+    struct text text = {0};
+    struct fault ignored;
+
+    if (conf)
+        conf_defaults(conf);
+    if (conf && (conf_edit_text(&setup->edit, &text, &ignored) != 0 ||
+                 conf_parse(conf, setup->config, text.bytes, text.n, &ignored) != 0)) {
+        free(conf);
+        conf = NULL;
+    }
+    text_free(&text);
+    return conf;
+}
+
+// memory_planned makes the plan of the model that was chosen, with kv_tokens_max if that is not 0.
+static bool memory_planned(const struct setup *setup, uint64_t kv_tokens_max,
+                           struct device_info *device, struct model_plan *ret)
+{
+    struct conf *conf = conf_now(setup);
+    struct model_plan_params wish;
+    struct model_card card;
+    struct fault ignored;
+
+    bool good = conf && model_card_make(setup->checkpoint, &card) == 0 &&
+                device_info_get(conf->device_select, device, &ignored) == 0;
+    if (good) {
+        memory_plan_wish(conf, checkpoint_config(setup->checkpoint), device, &wish);
+        if (kv_tokens_max > 0)
+            wish.kv_tokens = kv_tokens_max;
+        memory_plan_make(&card, device, &wish, ret);
+    }
+    free(conf);
+    return good;
+}
+
 static void memory_offer(struct setup *setup, char *fallback, size_t bytes)
 {
     const char *now = conf_edit_get(&setup->edit, "experts", "ram");
-    struct model_plan_params wish = {.mtp = true};
-    struct model_card card;
     struct device_info device;
     struct model_plan plan;
-    struct fault ignored;
 
     snprintf(fallback, bytes, "%s", now ? now : "auto");
     if (!setup->asks)
         return;
     say(setup, "\nMemory for routed experts that are kept: a size (24G), a share of the machine's "
                "(60%%), or auto.\n");
-    if (model_card_make(setup->checkpoint, &card) != 0 ||
-        device_info_get("auto", &device, &ignored) != 0)
+    if (!memory_planned(setup, 0, &device, &plan))
         return;
-    memory_plan_make(&card, &device, &wish, &plan);
     say(setup, "      %s: %.3g GB of memory; the model's experts are %.3g GB, all else %.3g GB.\n",
         device.name, (double)(plan.params.device_bytes + plan.params.host_bytes) / 1e9,
         (double)plan.experts_bytes / 1e9, (double)(plan.resident_bytes + plan.kv_bytes) / 1e9);
-    say(setup, "      With auto: %s.\n", model_plan_verdict_text[plan.verdict]);
+}
+
+// memory_fit lets sequences share KV memory where all of them at full length do not fit beside the
+// weights, as V3 on a card of 24 or 32 GB.
+static int memory_fit(struct setup *setup, struct fault *fault)
+{
+    struct conf *conf = conf_now(setup);
+    struct device_info device;
+    struct model_plan plan;
+    char tokens[16];
+    int err = 0;
+
+    if (!conf)
+        return 0;
+    uint32_t context = checkpoint_config(setup->checkpoint)->max_position_embeddings;
+    if (conf->model_context_max < context)
+        context = conf->model_context_max;
+    bool chosen = conf->limits_kv_tokens_max > 0;
+    free(conf);
+    if (!memory_planned(setup, 0, &device, &plan))
+        return 0;
+    if (plan.verdict == MODEL_PLAN_TOO_BIG && !chosen &&
+        memory_planned(setup, context, &device, &plan) && plan.verdict != MODEL_PLAN_TOO_BIG) {
+        snprintf(tokens, sizeof(tokens), "%u", context);
+        err = conf_edit_set(&setup->edit, "limits", "kv_tokens_max", tokens, fault);
+        say(setup,
+            "      KV memory holds %u tokens, which all sequences share: more does not fit "
+            "beside the weights.\n",
+            context);
+    }
+    say(setup, "      So %s.\n", model_plan_verdict_text[plan.verdict]);
+    return err;
 }
 
 static int memory_take(struct setup *setup, const char *answer, struct fault *fault)
@@ -263,10 +330,13 @@ static int memory_take(struct setup *setup, const char *answer, struct fault *fa
     int err = conf_set(conf, line, fault);
     free(conf);
     if (err)
-        return fault_set(fault, EINVAL,
-                         "'%.60s' is no amount of memory: auto, a size as 24G, or a share as 60%%",
-                         answer);
-    return conf_edit_set(&setup->edit, "experts", "ram", automatic ? NULL : answer, fault);
+        return fault_set(
+            fault, EINVAL,
+            "'%.60s' is no amount of memory: auto, a size as 24G (at most 64T), or a share "
+            "as 60%%",
+            answer);
+    err = conf_edit_set(&setup->edit, "experts", "ram", automatic ? NULL : answer, fault);
+    return err ? err : memory_fit(setup, fault);
 }
 
 /* ------------------------------------------------------------------ port */

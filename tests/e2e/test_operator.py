@@ -308,7 +308,8 @@ class Setup(Folder):
             f.write("[net]\nport = tap:expertd0\n")
             f.writelines(f"{name[4:]} = {value[0]}\n" for name, value in wish.items())
         done = self.setup_ctl("--yes", "--force", self.dir)
-        self.assertIn(self.config, done.stdout, done.stderr)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertIn("nothing wrong, but for credentials", done.stdout)
         self.assertNotIn("sk-", done.stdout)
         self.assertLessEqual(wish.items(), values(self.config).items())
         done = self.setup_ctl("--yes", "--force", "--key", "bob", self.dir)
@@ -344,6 +345,33 @@ class Setup(Folder):
         daemon.start()
         done = self.run_ctl("--socket", self.path("s"), "ask", "Compute 66 - 57 - 8.")
         self.assertEqual(done.stdout, "The answer is 1.\n", done.stderr)
+
+    def test_kv_that_does_not_fit(self):
+        """Where KV memory of all sequences does not fit beside the weights, they share less."""
+        self.model()
+        for memory, tokens in (("400M", None), ("290M", ["4096"])):
+            with open(self.config, "w") as f:
+                f.write("[device]\nmemory = %s\n" % memory)
+            done = self.setup_ctl("--yes", "--force", self.dir)
+            self.assertEqual(done.returncode, 0, done.stderr)
+            self.assertEqual(values(self.config).get("limits.kv_tokens_max"), tokens)
+        with open(self.config, "w") as f:  # what somebody chose stays
+            f.write("[device]\nmemory = 290M\n[limits]\nkv_tokens_max = 8192\n")
+        done = self.setup_ctl("--yes", "--force", self.dir)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertEqual(values(self.config)["limits.kv_tokens_max"], ["8192"])
+
+    def test_broken(self):
+        """A file that does not hold is replaced when told to, and setup says what is lost."""
+        self.model()
+        with open(self.config, "w") as f:
+            f.write("[log]\nlevel = loud\n")
+        done = self.setup_ctl("--yes", "--force", self.dir)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertIn("level = loud", done.stderr)
+        self.assertIn("its values are not taken over", done.stderr)
+        with open(self.config + ".bak") as f:
+            self.assertIn("loud", f.read())
 
     def test_untouched(self):
         """The default that a package installs is replaced without a word, and without a copy."""

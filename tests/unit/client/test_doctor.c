@@ -10,6 +10,7 @@
 #define EDITS "etc/systemd/system/expertd.service.d"
 
 static char root[] = "/tmp/doctor-XXXXXX";
+static const char *port; // that is configured, or NULL
 static struct doctor doctor;
 
 static void shell(const char *words)
@@ -40,7 +41,8 @@ static void machine_make(void)
 
 static const struct finding *finding(const char *what)
 {
-    doctor = (struct doctor){.root = root, .privileged = true};
+    doctor = (struct doctor){.root = root, .privileged = true, .conf_read = port};
+    (void)snprintf(doctor.conf.net_port, sizeof(doctor.conf.net_port), "%s", port ? port : "");
     doctor_kernel(&doctor);
     for (uint32_t i = 0; i < doctor.n; i++)
         if (strcmp(doctor.findings[i].what, what) == 0)
@@ -97,6 +99,11 @@ static void test_pages(void)
     shell("rm -r sys");
     says("huge pages", VERDICT_WARN, "0 of 0 MiB", "echo madvise");
     says("IOMMU", VERDICT_OK, "none", "");
+    port = "0000:03:00.0";
+    says("IOMMU", VERDICT_WARN, "from the NIC 0000:03:00.0", "Without an IOMMU");
+    port = "tap:expertd0";
+    says("IOMMU", VERDICT_OK, "none", "");
+    port = NULL;
     machine_make();
     says("IOMMU", VERDICT_OK, "1 groups", "");
 }
