@@ -20,6 +20,7 @@
 #define ON_NET       BIT(COMMAND_NET)
 #define ON_SETUP     BIT(COMMAND_SETUP)
 #define ON_DOCTOR    BIT(COMMAND_DOCTOR)
+#define ON_DEMO      BIT(COMMAND_DEMO)
 #define ON_CONFIG    (ON_SETUP | ON_DOCTOR | BIT(COMMAND_BUNDLE))
 
 enum option_type { OPTION_SWITCH, OPTION_TEXT, OPTION_WORD, OPTION_INT, OPTION_REAL };
@@ -96,8 +97,10 @@ static const struct option_row option_rows[] = {
      "this text; behind a command, that command's"},
     {"version", NULL, OPTION_SWITCH, ON_ALL, AT(version), 0, 0, NULL,
      "the version"},
-    {"model", "NAME", OPTION_TEXT, ON_MODEL | ON_SETUP, AT(model), 0, 0, NULL,
-     "the model's name (the one that is served); demo, setup: its directory"},
+    {"model", "NAME", OPTION_TEXT, ON_MODEL & ~ON_DEMO, AT(model), 0, 0, NULL,
+     "the model's name (the one that is served)"},
+    {"model", "DIR", OPTION_TEXT, ON_DEMO | ON_SETUP, AT(model), 0, 0, NULL,
+     "the model's directory"},
     {"system", "TEXT", OPTION_TEXT, ON_TALK, AT(system), 0, 0, NULL,
      "a system message in front of the conversation"},
     {"reasoning", "show|fold|hide", OPTION_WORD, ON_TALK, AT(reasoning), 0, 0, "show|fold|hide",
@@ -118,14 +121,22 @@ static const struct option_row option_rows[] = {
      "end the answer before this text"},
     {"device", "SELECT", OPTION_TEXT, ON_INSPECT, AT(device), 0, 0, NULL,
      "plan for this device: auto, an index, a UUID or part of its name (auto)"},
-    {"drives", "DIR,DIR...", OPTION_TEXT, ON_PACK | ON_SETUP, AT(drives), 0, 0, NULL,
-     "pack: cut each record into parts, one a directory; setup: packs or copies, or none"},
-    {"force", NULL, OPTION_SWITCH, ON_PACK | ON_NET | ON_SETUP, AT(force), 0, 0, NULL,
-     "pack, setup: replace what is there; net bind, setup: even the NIC of the default route"},
+    {"drives", "DIR,DIR...", OPTION_TEXT, ON_PACK, AT(drives), 0, 0, NULL,
+     "cut each record into parts, one a directory"},
+    {"drives", "DIR,DIR...", OPTION_TEXT, ON_SETUP, AT(drives), 0, 0, NULL,
+     "packs or copies of the model, or none"},
+    {"force", NULL, OPTION_SWITCH, ON_PACK, AT(force), 0, 0, NULL,
+     "replace what is there"},
+    {"force", NULL, OPTION_SWITCH, ON_NET, AT(force), 0, 0, NULL,
+     "bind even the NIC of the default route"},
+    {"force", NULL, OPTION_SWITCH, ON_SETUP, AT(force), 0, 0, NULL,
+     "replace what was edited; take even the NIC of the default route"},
     {"output", "FILE", OPTION_TEXT, ON_HASH, AT(output), 0, 0, NULL,
      "the list (where the daemon looks for it)"},
-    {"verify", NULL, OPTION_SWITCH, ON_PACK | ON_HASH, AT(verify), 0, 0, NULL,
-     "check what is there and write nothing; behind pack: [SRC] DST"},
+    {"verify", NULL, OPTION_SWITCH, ON_PACK, AT(verify), 0, 0, NULL,
+     "check what is there and write nothing: [SRC] DST"},
+    {"verify", NULL, OPTION_SWITCH, ON_HASH, AT(verify), 0, 0, NULL,
+     "check what is there and write nothing"},
     {"requests", "N", OPTION_INT, ON_BENCH, AT(requests), 1, 10000, NULL,
      "how many requests to send (4)"},
     {"parallel", "N", OPTION_INT, ON_BENCH, AT(parallel), 1, 256, NULL,
@@ -162,6 +173,16 @@ static const struct option_row option_rows[] = {
 // clang-format on
 
 #define OPTION_ROWS (sizeof(option_rows) / sizeof(option_rows[0]))
+
+// Commands may share an option under different words: one row for each, of the same type and field.
+static unsigned option_commands(const char *name)
+{
+    unsigned commands = 0;
+    for (size_t i = 0; i < OPTION_ROWS; i++)
+        if (strcmp(option_rows[i].name, name) == 0)
+            commands |= option_rows[i].commands;
+    return commands;
+}
 
 static const struct option_row *option_find(const char *name, size_t len)
 {
@@ -258,7 +279,7 @@ static int option_take(int argc, char **argv, int *at, struct options *options, 
             return fault_set(fault, EINVAL, "--%s needs a value: %s", row->name, row->value);
         value = argv[++*at];
     }
-    seen[row - option_rows] = row->commands;
+    seen[row - option_rows] = option_commands(row->name);
     return option_set(row, value, options, fault);
 }
 
