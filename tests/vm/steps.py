@@ -389,6 +389,52 @@ def doctor(op):
     return "%u ok, %u warn%s%s" % (len(rows["ok"]), len(rows["warn"]), ": " * bool(told), told)
 
 
+# How the guest reaches the daemon over each kind of port of the kernel's own; of af_* the interface
+# is one end of a veth, whose other end is in a network namespace.
+PORT_KINDS = {
+    "tap:expertd0": ("", "ip address add 10.77.0.1/24 dev expertd0; ip link set expertd0 up"),
+    "af_packet:veth0": ("ip netns exec outside ", ""),
+    "af_xdp:veth0": ("ip netns exec outside ", ""),
+}
+
+
+def serves_kind(op, port, within, once_up):
+    """Configures a port by setup, does what it says, and asks over HTTPS."""
+    said = json.loads(op.m.run(
+        "expertctl --json setup --yes --force --model /srv/demo --drives none --port %s "
+        "--address 10.77.0.2/24 --self-signed --no-key" % port))
+    check(said["valid"], "setup: " + said.get("error", ""))
+    for line in said["next"]:
+        if not re.search(r"enable --now expertd$|doctor", line):
+            op.m.run(line)
+    op.m.run("systemctl restart --no-block expertd")
+    wait_for("expertd starts", lambda: op.show("expertd", "ActiveState") != "activating", pause_s=0.5)
+    op.wait_active()
+    op.m.run(once_up or "true")
+    golden = op.golden[0]
+    text = op.m.run("EXPERTD_KEY=%s %sexpertctl --url https://10.77.0.2 --ca /etc/expertd/tls.crt "
+                    "--quiet ask --temperature 0 --reasoning hide '%s'" % (op.key, within, golden.question))
+    check(golden.content in text, "another answer: " + text)
+    held = re.findall(r"sandbox: .*", op.log("-n 100"))
+    check(held and "kept theirs" not in held[-1], "the sandbox: %s" % held)
+    return "%s %s" % (port.split(":")[0], exposed_little(op))
+
+
+def serves_kinds(op):
+    """Ports without a NIC of their own work within their drop-ins, too."""
+    op.m.run("mkdir /root/before; cp -a /etc/expertd/. /root/before/; cp %s/port.conf /root/; "
+             "ip netns add outside; ip link add veth0 type veth peer name veth1 netns outside; "
+             "ip link set veth0 up; ip -n outside address add 10.77.0.1/24 dev veth1; "
+             "ip -n outside link set veth1 up; ip netns exec outside ethtool -K veth1 tx off" % SERVICE)
+    try:
+        return "exposure: " + ", ".join(serves_kind(op, port, *ways) for port, ways in PORT_KINDS.items())
+    finally:
+        op.m.run("systemctl stop expertd; rm -r /etc/expertd; mv /root/before /etc/expertd; "
+                 "mv /root/port.conf %s/; ip netns delete outside; systemctl daemon-reload; "
+                 "systemctl restart expertd" % SERVICE)
+        op.wait_active()
+
+
 def demo(op):
     text = op.m.run("CACHE_DIRECTORY=/var/cache/expertd runuser -u expertd -- expertctl --quiet demo "
                     "'%s'" % op.golden[0].question)
@@ -456,6 +502,7 @@ STEPS = (
     ("boots after it, and serves", True, boots_after_power_cut),
     ("the pack goes on and verifies", False, pack_goes_on),
     ("upgrade keeps the edited configuration; experts stream from the pack", False, upgrades),
+    ("tap, af_packet and af_xdp within their drop-ins", False, serves_kinds),
     ("the demo beside the service", False, demo),
     ("bundle", False, bundle),
     ("removal leaves models and configuration", False, removes),
