@@ -130,7 +130,7 @@ static const struct option_row option_rows[] = {
     {"force", NULL, OPTION_SWITCH, ON_NET, AT(force), 0, 0, NULL,
      "bind even the NIC of the default route"},
     {"force", NULL, OPTION_SWITCH, ON_SETUP, AT(force), 0, 0, NULL,
-     "replace what was edited; take even the NIC of the default route"},
+     "replace what has values; take even the NIC of the default route"},
     {"output", "FILE", OPTION_TEXT, ON_HASH, AT(output), 0, 0, NULL,
      "the list (where the daemon looks for it)"},
     {"verify", NULL, OPTION_SWITCH, ON_PACK, AT(verify), 0, 0, NULL,

@@ -92,11 +92,12 @@ static int setup_may(const struct setup *setup, struct fault *fault)
     if (!setup->edited || setup->client->options.force)
         return 0;
     if (!setup->asks)
-        return fault_set(fault, EEXIST,
-                         "%.200s was edited: --force replaces it, keeps its values where no option "
-                         "says otherwise, and a copy in %.200s.bak",
-                         setup->config, setup->config);
-    printf("%s was edited.  Its values are the defaults below; a copy stays in %s.bak.\n",
+        return fault_set(
+            fault, EEXIST,
+            "%.200s has values already: --force replaces it, keeps its values where no option "
+            "says otherwise, and a copy in %.200s.bak",
+            setup->config, setup->config);
+    printf("%s has values already, which are the defaults below; a copy stays in %s.bak.\n",
            setup->config, setup->config);
     int err = question_ask(setup->client, "Replace it", "no", answer, sizeof(answer));
     if (err == 0 && (strcmp(answer, "yes") == 0 || strcmp(answer, "y") == 0))

@@ -86,7 +86,10 @@ setup_build() {
     dir=$1
     shift
     mkdir -p "$dir" 2>/dev/null || die "$dir cannot be made; is this folder yours?"
-    [ -w "$dir" ] || die "$dir belongs to someone else; remove it (sudo rm -r '$dir')"
+    if [ ! -w "$dir" ]; then
+        [ -w "$root" ] || die "this clone belongs to someone else: make one of your own, or use sudo"
+        die "$dir belongs to someone else; remove it (sudo rm -r '$dir')"
+    fi
     if [ -f "$dir/build.ninja" ]; then
         [ -f "$dir/.options" ] || return 0 # configured by hand: left as it is
         [ "$(cat "$dir/.options")" != "${CC-} $*" ] || return 0

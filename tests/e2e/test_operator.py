@@ -330,7 +330,7 @@ class Setup(Folder):
             before = f.read()
         done = self.setup_ctl("--yes", self.dir)
         self.assertEqual(done.returncode, 1)
-        self.assertIn("was edited: --force", done.stderr)
+        self.assertIn("has values already: --force", done.stderr)
         with open(self.config) as f:
             self.assertEqual(f.read(), before)
         done = self.setup_ctl("--yes", "--force", self.dir)
