@@ -82,6 +82,23 @@ int client_get(const struct client *client, const char *target, unsigned *ret_st
     return client_call(client, &request, ret_status, ret_body, ret_len, fault);
 }
 
+bool client_serving(const struct client *client, const char *socket)
+{
+    struct client at = *client;
+    struct fault ignored;
+    unsigned status = 0;
+    char *body = NULL;
+    size_t len = 0;
+
+    if (!client->options.socket && !client->options.url && socket[0] &&
+        address_unix(socket, &at.address, &ignored) != 0)
+        return false;
+    if (client_get(&at, "/health", &status, &body, &len, &ignored) != 0)
+        return false;
+    free(body);
+    return status == 200 || status == 503;
+}
+
 int client_post(const struct client *client, const char *target, const json_t *body,
                 unsigned *ret_status, char **ret_body, size_t *ret_len, struct fault *fault)
 {

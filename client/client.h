@@ -38,6 +38,10 @@ void client_interrupts(struct client *client);
 int client_get(const struct client *client, const char *target, unsigned *ret_status,
                char **ret_body, size_t *ret_len, struct fault *fault);
 
+// client_serving asks whether a daemon answers, loading or not: at --socket or --url, else at the
+// socket that is configured ("": none is).
+bool client_serving(const struct client *client, const char *socket);
+
 // client_post is client_get with a JSON body.
 int client_post(const struct client *client, const char *target, const json_t *body,
                 unsigned *ret_status, char **ret_body, size_t *ret_len, struct fault *fault);

@@ -24,24 +24,6 @@ static int doctor_stopped(void *user)
     return interrupt_pending(*(const int *)user) ? -ECANCELED : 0;
 }
 
-// doctor_serving asks whether a daemon answers there.
-static bool doctor_serving(const struct client *client, const struct conf *conf)
-{
-    struct client at = *client;
-    struct fault ignored;
-    unsigned status = 0;
-    char *body = NULL;
-    size_t len = 0;
-
-    if (!client->options.socket && !client->options.url && conf->listen_socket[0] &&
-        address_unix(conf->listen_socket, &at.address, &ignored) != 0)
-        return false;
-    if (client_get(&at, "/health", &status, &body, &len, &ignored) != 0)
-        return false;
-    free(body);
-    return status == 200 || status == 503;
-}
-
 static void doctor_print(const struct client *client, const struct doctor *doctor)
 {
     for (uint32_t i = 0; i < doctor->n; i++) {
@@ -119,7 +101,7 @@ int doctor_judge(const struct client *client, const char *config, struct doctor 
             return -ECANCELED;
         doctor_checks[i](doctor);
         if (i == 0)
-            doctor->serving = doctor_serving(client, &doctor->conf);
+            doctor->serving = client_serving(client, doctor->conf.listen_socket);
     }
     return interrupt_pending(fd) ? -ECANCELED : 0;
 }

@@ -169,51 +169,53 @@ out:
 
 /* ---------------------------------------------------------------- memory */
 
-// memory_now compares what is needed whatever happens with what is free.
-static void memory_now(struct doctor *d, const struct model_plan *plan)
+// memory_told says what the plan that holds is.
+static void memory_told(struct doctor *d, const struct engine_room *room)
 {
-    uint64_t need = plan->resident_bytes + plan->kv_bytes + plan->params.workspace_bytes;
-    uint64_t have = d->device.memory_available;
+    uint64_t held = room->experts_held_n < room->experts_n ? room->experts_held_n : room->experts_n;
 
+    if (room->experts_n == 0)
+        doctor_add(d, VERDICT_OK, "memory plan", "", "everything fits");
+    else
+        doctor_add(d, VERDICT_OK, "memory plan", "",
+                   "%" PRIu64 " of %" PRIu64 " experts in memory%s", held, room->experts_n,
+                   held < room->experts_n ? ", the others are read from drives as they are needed"
+                                          : "");
     if (d->serving)
         doctor_add(d, VERDICT_OK, "free memory", "", "the daemon that runs has taken its own");
-    else if (have < need)
-        doctor_add(d, VERDICT_FAIL, "free memory",
-                   "end what else uses it, or lower [limits] kv_tokens_max, sequences_max or "
-                   "[model] context_max",
-                   "%.1f GiB are free on %s; weights outside of experts and KV need %.1f",
-                   (double)have / GIB, d->device.name, (double)need / GIB);
     else
         doctor_add(d, VERDICT_OK, "free memory", "",
-                   "%.1f GiB free on %s; weights outside of experts and KV need %.1f",
-                   (double)have / GIB, d->device.name, (double)need / GIB);
+                   "%.1f GiB on %s may be taken; %s, KV and activations need %.1f",
+                   (double)room->have_bytes / GIB, d->device.name,
+                   held < room->experts_n ? "weights outside of experts" : "weights",
+                   (double)room->need_bytes / GIB);
 }
 
 void doctor_memory(struct doctor *doctor)
 {
-    struct model_plan_params wish;
+    static const char mend[] =
+        "lower [limits] kv_tokens_max, sequences_max or [model] context_max, "
+        "end what else uses the device, or use one with more";
+    struct engine_room room;
     struct model_card card;
-    struct model_plan plan;
+    struct fault fault = {0};
 
     if (!doctor->checkpoint || !doctor->device_found)
         return;
-    if (model_card_make(doctor->checkpoint, &card) != 0)
+    if (conf_kv_check(&doctor->conf, memory_context(&doctor->conf, doctor->checkpoint), &fault)) {
+        doctor_add(doctor, VERDICT_FAIL, "memory plan", "edit that line", "%s", fault.text);
         return;
-    memory_plan_wish(&doctor->conf, checkpoint_config(doctor->checkpoint), &doctor->device, &wish);
-    memory_plan_make(&card, &doctor->device, &wish, &plan);
-    if (plan.verdict == MODEL_PLAN_TOO_BIG)
-        doctor_add(doctor, VERDICT_FAIL, "memory plan",
-                   "lower [limits] kv_tokens_max, sequences_max or [model] context_max, or use a "
-                   "device with more",
-                   "%s: %.1f GiB are missing", model_plan_verdict_text[plan.verdict],
-                   (double)plan.missing_bytes / GIB);
-    else
-        doctor_add(doctor, VERDICT_OK, "memory plan", "",
-                   "%s: %" PRIu64 " of %" PRIu64 " experts in memory",
-                   model_plan_verdict_text[plan.verdict], plan.experts_n - plan.experts_streamed_n,
-                   plan.experts_n);
-    if (plan.verdict == MODEL_PLAN_STREAMED)
-        doctor->token_bytes = plan.token_stream_bytes;
-    if (plan.verdict != MODEL_PLAN_TOO_BIG)
-        memory_now(doctor, &plan);
+    }
+    int err = memory_plan_try(&doctor->conf, doctor->checkpoint, &doctor->device, doctor->serving,
+                              &room, &fault);
+    if (err) {
+        doctor_add(doctor, VERDICT_FAIL, "memory plan", err == -ENOMEM ? mend : "", "%s",
+                   fault.text);
+        return;
+    }
+    memory_told(doctor, &room);
+    if (room.experts_held_n < room.experts_n && model_card_make(doctor->checkpoint, &card) == 0)
+        doctor->token_bytes =
+            (uint64_t)((double)card.experts_read *
+                       ((double)(room.experts_n - room.experts_held_n) / (double)room.experts_n));
 }

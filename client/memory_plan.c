@@ -4,6 +4,7 @@
 #include "config.h"
 
 #include <errno.h>
+#include <string.h>
 
 // Host memory that is not planned for experts: the system, the page cache, the daemon itself.
 #define HOST_KEPT_BYTES (4ull << 30)
@@ -16,6 +17,16 @@ int device_info_get(const char *select, struct device_info *ret, struct fault *f
     (void)ret;
     return fault_set(fault, ENODEV, "this expertctl was built without Vulkan");
 }
+
+int engine_fits(const struct checkpoint *ck, const struct engine_params *params, bool whole,
+                struct engine_room *ret, struct fault *fault)
+{
+    (void)ck;
+    (void)params;
+    (void)whole;
+    (void)ret;
+    return fault_set(fault, ENODEV, "this expertctl was built without Vulkan");
+}
 #endif
 
 static uint64_t at_most(uint64_t bytes, uint64_t limit)
@@ -23,26 +34,30 @@ static uint64_t at_most(uint64_t bytes, uint64_t limit)
     return limit > 0 && limit < bytes ? limit : bytes;
 }
 
-static uint64_t size_of(const struct conf_size *size, uint64_t whole)
+uint32_t memory_context(const struct conf *conf, const struct checkpoint *ck)
 {
-    return size->percent > 0 ? whole / 100 * size->percent : size->bytes;
+    uint32_t context = checkpoint_config(ck)->max_position_embeddings;
+    return conf->model_context_max < context ? conf->model_context_max : context;
 }
 
-void memory_plan_wish(const struct conf *conf, const struct model_config *config,
-                      const struct device_info *device, struct model_plan_params *ret)
+int memory_plan_try(const struct conf *conf, const struct checkpoint *ck,
+                    const struct device_info *device, bool whole, struct engine_room *ret,
+                    struct fault *fault)
 {
-    uint64_t context = config->max_position_embeddings;
+    char packs[CONF_LIST_MAX];
+    const char *dirs[STREAM_DIRS_MAX];
+    struct engine_params params;
 
-    if (conf->model_context_max < context)
-        context = conf->model_context_max;
-    *ret = (struct model_plan_params){
-        .device_bytes = size_of(&conf->device_memory, device->memory_bytes),
-        .host_bytes = size_of(&conf->experts_ram, device->host_bytes),
-        .kv_tokens = conf->limits_kv_tokens_max ? conf->limits_kv_tokens_max
-                                                : conf->limits_sequences_max * context,
-        .kv_value_bytes = conf->model_kv_type == KV_F32 ? 4 : 2,
-        .mtp = conf->model_mtp != CONF_MTP_OFF,
-    };
+    conf_engine(conf, memory_context(conf, ck), device->host_bytes, device->memory_bytes, &params);
+    memcpy(packs, conf->drives_pack, sizeof(packs));
+    if (conf_list_split(packs, dirs, STREAM_DIRS_MAX) > 0)
+        params.pack = dirs[0];
+    int err = engine_fits(ck, &params, whole, ret, fault);
+    if (err == -ENOMEM && params.mtp && conf->model_mtp == CONF_MTP_AUTO) {
+        params.mtp = false;
+        err = engine_fits(ck, &params, whole, ret, fault);
+    }
+    return err;
 }
 
 void memory_plan_make(const struct model_card *card, const struct device_info *device,

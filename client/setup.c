@@ -177,6 +177,8 @@ static void report_json(const struct setup *setup, bool good, const char *said,
         json_array_append_new(written, json_string(setup->written[i]));
     for (uint32_t i = 0; i < n; i++)
         json_array_append_new(next, json_string(commands[i]));
+    if (setup->memory[0])
+        json_object_set_new(root, "memory", json_string(setup->memory));
     if (!good)
         json_object_set_new(root, "error", json_string(said));
     if (setup->key_name[0])
@@ -192,6 +194,9 @@ static void report_text(const struct setup *setup, bool good, const char *said,
     printf("\nWritten:\n");
     for (uint32_t i = 0; i < setup->written_n; i++)
         printf("  %s\n", setup->written[i]);
+    printf("Model: %s\n", conf_edit_get(&setup->edit, "model", "path"));
+    if (setup->memory[0])
+        printf("Memory: %s.\n", setup->memory);
     if (setup->key_name[0])
         printf("The key of %s, which is shown this once:\n  %s\n", setup->key_name, setup->key);
     if (good)
@@ -210,6 +215,10 @@ static int setup_report(const struct setup *setup)
     static char commands[COMMANDS_MAX][PATH_MAX + 64];
     char said[1024];
     bool good = setup_check(setup, said, sizeof(said));
+    if (good && setup->memory_short[0]) {
+        snprintf(said, sizeof(said), "%s", setup->memory_short);
+        good = false;
+    }
     uint32_t n = setup_commands(setup, commands);
 
     if (setup->client->options.json)

@@ -32,6 +32,8 @@ struct setup {
     struct net_bind_nic nics[SETUP_NICS_MAX];
     uint32_t nics_n;
     struct checkpoint *checkpoint; // the chosen one
+    char memory[256];              // what the plan is; "": nothing can be said
+    char memory_short[512];        // why it does not fit; "": it does
 
     struct nic_name port; // kind NIC_KIND_COUNT: none
     bool self_signed;

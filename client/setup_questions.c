@@ -6,6 +6,7 @@
 #include "model/pack.h"
 
 #include <errno.h>
+#include <inttypes.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
@@ -247,43 +248,55 @@ static struct conf *conf_now(const struct setup *setup)
     return conf;
 }
 
-// memory_planned makes the plan of the model that was chosen, with kv_tokens_max if that is not 0.
-static bool memory_planned(const struct setup *setup, uint64_t kv_tokens_max,
-                           struct device_info *device, struct model_plan *ret)
+// memory_planned has the daemon's plan made for the model that was chosen.
+//
+// kv_tokens: in place of kv_tokens_max.  Returns -ENOMEM if it does not fit, other errors if
+// nothing can be said.
+static int memory_planned(const struct setup *setup, uint32_t kv_tokens, struct engine_room *ret,
+                          struct fault *fault)
 {
     struct conf *conf = conf_now(setup);
-    struct model_plan_params wish;
-    struct model_card card;
-    struct fault ignored;
+    struct device_info device;
+    int err = -EINVAL;
 
-    bool good = conf && model_card_make(setup->checkpoint, &card) == 0 &&
-                device_info_get(conf->device_select, device, &ignored) == 0;
-    if (good) {
-        memory_plan_wish(conf, checkpoint_config(setup->checkpoint), device, &wish);
-        if (kv_tokens_max > 0)
-            wish.kv_tokens = kv_tokens_max;
-        memory_plan_make(&card, device, &wish, ret);
+    if (conf) {
+        conf->limits_kv_tokens_max = kv_tokens;
+        err = device_info_get(conf->device_select, &device, fault);
+        bool whole = !err && client_serving(setup->client, conf->listen_socket);
+        if (!err)
+            err = memory_plan_try(conf, setup->checkpoint, &device, whole, ret, fault);
     }
     free(conf);
-    return good;
+    return err;
 }
 
 static void memory_offer(struct setup *setup, char *fallback, size_t bytes)
 {
     const char *now = conf_edit_get(&setup->edit, "experts", "ram");
-    struct device_info device;
-    struct model_plan plan;
 
     snprintf(fallback, bytes, "%s", now ? now : "auto");
-    if (!setup->asks)
-        return;
     say(setup, "\nMemory for routed experts that are kept: a size (24G), a share of the machine's "
                "(60%%), or auto.\n");
-    if (!memory_planned(setup, 0, &device, &plan))
-        return;
-    say(setup, "      %s: %.3g GB of memory; the model's experts are %.3g GB, all else %.3g GB.\n",
-        device.name, (double)(plan.params.device_bytes + plan.params.host_bytes) / 1e9,
-        (double)plan.experts_bytes / 1e9, (double)(plan.resident_bytes + plan.kv_bytes) / 1e9);
+}
+
+// memory_told keeps what is to be said of the plan for the report.
+static void memory_told(struct setup *setup, uint32_t kv_tokens, const struct engine_room *room)
+{
+    uint64_t held = room->experts_held_n < room->experts_n ? room->experts_held_n : room->experts_n;
+    int n =
+        snprintf(setup->memory, sizeof(setup->memory), "%.3g of %.3g GB are taken before experts",
+                 (double)room->need_bytes / 1e9, (double)room->have_bytes / 1e9);
+
+    if (held == room->experts_n)
+        n = snprintf(setup->memory, sizeof(setup->memory), "everything fits: %.3g of %.3g GB",
+                     (double)room->need_bytes / 1e9, (double)room->have_bytes / 1e9);
+    else
+        n += snprintf(setup->memory + n, sizeof(setup->memory) - (size_t)n,
+                      "; %" PRIu64 " of %" PRIu64 " experts are kept, the others read from drives",
+                      held, room->experts_n);
+    if (kv_tokens > 0)
+        snprintf(setup->memory + n, sizeof(setup->memory) - (size_t)n,
+                 "; [limits] kv_tokens_max = %u, which all sequences share", kv_tokens);
 }
 
 // memory_fit lets sequences share KV memory where all of them at full length do not fit beside the
@@ -291,31 +304,28 @@ static void memory_offer(struct setup *setup, char *fallback, size_t bytes)
 static int memory_fit(struct setup *setup, struct fault *fault)
 {
     struct conf *conf = conf_now(setup);
-    struct device_info device;
-    struct model_plan plan;
+    struct engine_room room;
+    struct fault why = {0};
     char tokens[16];
-    int err = 0;
 
+    setup->memory[0] = setup->memory_short[0] = '\0';
     if (!conf)
         return 0;
-    uint32_t context = checkpoint_config(setup->checkpoint)->max_position_embeddings;
-    if (conf->model_context_max < context)
-        context = conf->model_context_max;
-    bool chosen = conf->limits_kv_tokens_max > 0;
+    uint32_t context = memory_context(conf, setup->checkpoint);
+    uint32_t kv = conf->limits_kv_tokens_max;
     free(conf);
-    if (!memory_planned(setup, 0, &device, &plan))
+    if (kv < context) // not chosen, or for another model: it would not start
+        kv = 0;
+    int planned = memory_planned(setup, kv, &room, &why);
+    if (planned == -ENOMEM && kv == 0)
+        planned = memory_planned(setup, kv = context, &room, &why);
+    if (planned == -ENOMEM)
+        snprintf(setup->memory_short, sizeof(setup->memory_short), "%s", why.text);
+    if (planned)
         return 0;
-    if (plan.verdict == MODEL_PLAN_TOO_BIG && !chosen &&
-        memory_planned(setup, context, &device, &plan) && plan.verdict != MODEL_PLAN_TOO_BIG) {
-        snprintf(tokens, sizeof(tokens), "%u", context);
-        err = conf_edit_set(&setup->edit, "limits", "kv_tokens_max", tokens, fault);
-        say(setup,
-            "      KV memory holds %u tokens, which all sequences share: more does not fit "
-            "beside the weights.\n",
-            context);
-    }
-    say(setup, "      So %s.\n", model_plan_verdict_text[plan.verdict]);
-    return err;
+    memory_told(setup, kv, &room);
+    snprintf(tokens, sizeof(tokens), "%u", kv);
+    return conf_edit_set(&setup->edit, "limits", "kv_tokens_max", kv > 0 ? tokens : NULL, fault);
 }
 
 static int memory_take(struct setup *setup, const char *answer, struct fault *fault)
@@ -336,7 +346,11 @@ static int memory_take(struct setup *setup, const char *answer, struct fault *fa
             "as 60%%",
             answer);
     err = conf_edit_set(&setup->edit, "experts", "ram", automatic ? NULL : answer, fault);
-    return err ? err : memory_fit(setup, fault);
+    if (!err)
+        err = memory_fit(setup, fault);
+    if (!err && setup->memory[0])
+        say(setup, "      %s.\n", setup->memory);
+    return err;
 }
 
 /* ------------------------------------------------------------------ port */

@@ -443,6 +443,44 @@ int conf_set(struct conf *conf, const char *assignment, struct fault *fault)
     return err;
 }
 
+static uint64_t size_of(const struct conf_size *size, uint64_t whole)
+{
+    return size->percent > 0 ? whole / 100 * size->percent : size->bytes;
+}
+
+void conf_engine(const struct conf *conf, uint32_t context_max, uint64_t machine_bytes,
+                 uint64_t device_bytes, struct engine_params *ret)
+{
+    *ret = (struct engine_params){
+        .device_select = conf->device_select,
+        .loads = (enum engine_loads)conf->device_loads,
+        .numerics = (enum numerics)conf->model_numerics,
+        .kv_type = (enum kv_type)conf->model_kv_type,
+        .sequences_max = conf->limits_sequences_max,
+        .context_max = context_max,
+        .kv_tokens = conf->limits_kv_tokens_max,
+        .batch_rows_max = conf->limits_batch_rows_max,
+        .memory_max = size_of(&conf->device_memory, device_bytes),
+        .mtp = conf->model_mtp != CONF_MTP_OFF,
+        .experts = (enum engine_experts)conf->experts_place,
+        .slots_ram = size_of(&conf->experts_ram, machine_bytes),
+        .slots_vram = size_of(&conf->experts_vram, device_bytes),
+        .slots_path = (enum slots_path)conf->experts_path,
+    };
+}
+
+int conf_kv_check(const struct conf *conf, uint32_t context_max, struct fault *fault)
+{
+    uint32_t kv = conf->limits_kv_tokens_max;
+    if (kv == 0 || kv >= context_max)
+        return 0;
+    return fault_set(
+        fault, EINVAL,
+        "[limits] kv_tokens_max = %u does not hold one sequence of %u tokens; raise it, "
+        "or lower [model] context_max",
+        kv, context_max);
+}
+
 int conf_check(const struct conf *conf, struct fault *fault)
 {
     if (conf->model_path[0] == '\0')

@@ -160,6 +160,17 @@ int conf_load(struct conf *conf, const char *path, struct fault *fault);
 // conf_set applies "section.key=value", as --set gives it.
 int conf_set(struct conf *conf, const char *assignment, struct fault *fault);
 
+// conf_engine writes what the configuration says of the engine; pack, pipeline cache and progress
+// are the caller's.
+//
+// context_max: tokens, as the model is served.  machine_bytes, device_bytes: of memory, of which
+// percentages are.
+void conf_engine(const struct conf *conf, uint32_t context_max, uint64_t machine_bytes,
+                 uint64_t device_bytes, struct engine_params *ret);
+
+// conf_kv_check: KV memory must hold at least one sequence of full length.  -EINVAL.
+int conf_kv_check(const struct conf *conf, uint32_t context_max, struct fault *fault);
+
 // conf_check judges what no single row can: a model is named, a socket or a port is there.
 int conf_check(const struct conf *conf, struct fault *fault);
 

@@ -35,10 +35,12 @@ int conf_source_read(const struct conf_source *source, struct conf *ret, struct 
         err = conf_check(&conf, fault);
     if (err == 0 && conf.listen_loopback[0])
         err = listener_loopback_check(conf.listen_loopback, fault);
+    if (err == 0) // before credentials, which only the unit has: setup hears what else is wrong
+        err = net_check(&conf, false, fault);
     if (err == 0 && conf.net_port[0])
         err = net_credentials(&conf, fault);
     if (err == 0)
-        err = net_check(&conf, fault);
+        err = net_check(&conf, true, fault);
     if (err == 0)
         *ret = conf;
     return err;
@@ -217,7 +219,7 @@ static int reload_read(const struct ctl *c, struct conf *ret_conf, struct keys *
     int err = conf_source_read(c->source, ret_conf, fault);
     if (err != 0 || !t->fronts[FRONT_NET].used)
         return err;
-    err = net_check(&t->conf, fault); // its certificate, in the files that are in force
+    err = net_check(&t->conf, true, fault); // its certificate, in the files that are in force
     if (err == 0)
         err = topology_keys_read(t, false, ret_keys, fault);
     return err;

@@ -208,25 +208,18 @@ static int listeners_open(struct topology *t, struct fault *fault)
     return err;
 }
 
-static uint64_t size_of(const struct conf_size *size, uint64_t whole)
-{
-    return size->percent > 0 ? whole / 100 * size->percent : size->bytes;
-}
-
-// memory_resolve turns percentages into bytes of the machine's and the device's memory.
+// memory_resolve looks how much memory there is, of which the configuration takes percentages.
 static int memory_resolve(struct topology *t, struct fault *fault)
 {
     const struct conf *conf = &t->conf;
-    uint64_t machine = (uint64_t)sysconf(_SC_PHYS_PAGES) * (uint64_t)sysconf(_SC_PAGESIZE);
     struct vk_limits limits = {0};
     if (conf->device_memory.percent > 0 || conf->experts_vram.percent > 0) {
         int err = vk_device_probe(conf->device_select, &limits, fault);
         if (err != 0)
             return err;
     }
-    t->memory_max = size_of(&conf->device_memory, limits.memory_bytes);
-    t->slots_ram = size_of(&conf->experts_ram, machine);
-    t->slots_vram = size_of(&conf->experts_vram, limits.memory_bytes);
+    t->machine_bytes = (uint64_t)sysconf(_SC_PHYS_PAGES) * (uint64_t)sysconf(_SC_PAGESIZE);
+    t->device_bytes = limits.memory_bytes;
     return 0;
 }
 
@@ -280,19 +273,6 @@ static void driver_cache_place(const struct topology *t)
     setenv("MESA_SHADER_CACHE_DIR", dir, 0); // what the user chose stands
 }
 
-// kv_check: KV memory must hold at least one sequence of full length.
-static int kv_check(const struct topology *t, struct fault *fault)
-{
-    uint32_t kv = t->conf.limits_kv_tokens_max;
-    if (kv == 0 || kv >= t->served.context_max)
-        return 0;
-    return fault_set(
-        fault, EINVAL,
-        "[limits] kv_tokens_max = %u does not hold one sequence of %u tokens; raise it, "
-        "or lower [model] context_max",
-        kv, t->served.context_max);
-}
-
 // start does what can fail before the threads run.
 static int start(const struct conf *conf, const char *trace_routing, struct topology **ret,
                  struct fault *fault)
@@ -318,7 +298,7 @@ static int start(const struct conf *conf, const char *trace_routing, struct topo
     if (err == 0)
         err = served_open(conf, &t->served, fault);
     if (err == 0)
-        err = kv_check(t, fault);
+        err = conf_kv_check(&t->conf, t->served.context_max, fault);
     if (err == 0)
         err = memory_resolve(t, fault);
     if (err == 0 && trace_routing)

@@ -88,7 +88,7 @@ void net_params_fill(const struct conf *conf, struct port_params *ret)
     };
 }
 
-int net_check(const struct conf *conf, struct fault *fault)
+int net_check(const struct conf *conf, bool files, struct fault *fault)
 {
     struct cors cors;
     int err = cors_parse(conf->net_cors_origins, &cors, fault);
@@ -97,8 +97,9 @@ int net_check(const struct conf *conf, struct fault *fault)
 #if HAVE_PORT
     struct port_params params = {.conns = {.connections_max = conf->limits_connections_max}};
     net_params_fill(conf, &params);
-    return port_params_check(&params, fault);
+    return files ? port_params_check(&params, fault) : port_params_check_form(&params, fault);
 #else
+    (void)files;
     return fault_set(fault, ENOTSUP,
                      "[net] port: this program was built without the port; build it with DPDK and "
                      "lwIP (-Ddpdk=enabled)");

@@ -18,6 +18,6 @@ int net_credentials(struct conf *conf, struct fault *fault);
 // net_keys_check says whether the keys of the port can be read: for --check-config.
 int net_keys_check(const struct conf *conf, struct fault *fault);
 
-// net_check says whether there is a port to be opened and whether it could be: texts and files,
-// no device.  -ENOTSUP where this program was built without one.
-int net_check(const struct conf *conf, struct fault *fault);
+// net_check says whether there is a port to be opened and whether it could be: texts, and files if
+// wanted, no device.  -ENOTSUP where this program was built without one.
+int net_check(const struct conf *conf, bool files, struct fault *fault);

@@ -679,24 +679,13 @@ static int step_init(struct step *st, struct fault *fault)
         return fault_set(fault, -err, "memory for %u sequences of %u tokens: %s",
                          conf->limits_sequences_max, t->served.context_max, strerror(-err));
 
-    struct engine_params params = {
-        .device_select = conf->device_select,
-        .pipeline_cache = t->pipeline_cache[0] ? t->pipeline_cache : NULL,
-        .loads = (enum engine_loads)conf->device_loads,
-        .numerics = (enum numerics)conf->model_numerics,
-        .kv_type = (enum kv_type)conf->model_kv_type,
-        .sequences_max = conf->limits_sequences_max,
-        .context_max = t->served.context_max,
-        .kv_tokens = conf->limits_kv_tokens_max,
-        .batch_rows_max = conf->limits_batch_rows_max,
-        .logits_rows_max = logits_rows_max(conf),
-        .memory_max = t->memory_max,
-        .mtp = conf->model_mtp != CONF_MTP_OFF,
-        .progress = load_progress,
-        .progress_user = t,
-    };
+    struct engine_params params;
+    conf_engine(conf, t->served.context_max, t->machine_bytes, t->device_bytes, &params);
+    params.pipeline_cache = t->pipeline_cache[0] ? t->pipeline_cache : NULL;
+    params.progress = load_progress;
+    params.progress_user = t;
     streaming_init(&st->streaming, t, stream_idle, st);
-    streaming_engine(&st->streaming, &params);
+    params.pack = st->streaming.params.packs_n > 0 ? st->streaming.params.packs[0] : NULL;
     if (params.pipeline_cache && access(params.pipeline_cache, F_OK) != 0)
         log_info("compiling the kernels, which later starts find in %s", params.pipeline_cache);
     err = engine_open(t->served.checkpoint, &params, &st->engine, fault);

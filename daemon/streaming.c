@@ -58,16 +58,6 @@ void streaming_init(struct streaming *s, struct topology *t, bool (*idle)(void *
     s->params.shards_n = conf_list_split(s->shards, s->params.shards, STREAM_DIRS_MAX);
 }
 
-void streaming_engine(const struct streaming *s, struct engine_params *params)
-{
-    const struct topology *t = s->t;
-    params->experts = (enum engine_experts)t->conf.experts_place;
-    params->slots_ram = t->slots_ram;
-    params->slots_vram = t->slots_vram;
-    params->slots_path = (enum slots_path)t->conf.experts_path;
-    params->pack = s->params.packs_n > 0 ? s->params.packs[0] : NULL;
-}
-
 static void drives_name(struct streaming *s)
 {
     static const char none[] = "";

@@ -33,9 +33,6 @@ int streaming_dirs_check(const struct conf *conf, struct fault *fault);
 // streaming_init reads the configuration.  idle: see struct stream_params.
 void streaming_init(struct streaming *s, struct topology *t, bool (*idle)(void *user), void *user);
 
-// streaming_engine says what the engine has to know of it.
-void streaming_engine(const struct streaming *s, struct engine_params *params);
-
 // streaming_open makes the stream if the engine was opened with slots, and writes t->drives;
 // without slots it logs which of [drives] nobody reads.
 int streaming_open(struct streaming *s, struct engine *engine, struct fault *fault);

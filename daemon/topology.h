@@ -74,10 +74,9 @@ struct topology {
     struct req_pool req_pool; // which of them are free
     uint32_t *req_ids;        // [reqs_n][prompt_tokens_max]
     uint32_t prompt_tokens_max;
-    char pipeline_cache[256];       // "": none
-    uint64_t memory_max;            // bytes of device memory; 0: all
-    uint64_t slots_ram, slots_vram; // bytes of expert slots; 0: what is free
-    struct routing_file *trace;     // --trace-routing; NULL: none.  Step's while threads run
+    char pipeline_cache[256];             // "": none
+    uint64_t machine_bytes, device_bytes; // of memory, of which the configuration takes percentages
+    struct routing_file *trace;           // --trace-routing; NULL: none.  Step's while threads run
     struct listener listeners[SOCK_LISTENERS_MAX];
     uint32_t listeners_n;
 

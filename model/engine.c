@@ -41,6 +41,7 @@ struct engine {
     struct kv *kv;
     struct graph *graph;
     struct graph_params graph_params;
+    bool whole;  // the plan is made as if nobody else had memory of the device
     bool source; // with slots: somebody brings experts
     bool lost;   // a step failed on the device; nothing after it can be trusted
 };
@@ -110,7 +111,8 @@ static uint64_t graph_bytes(const struct graph_params *params)
 // Device memory that may be taken.
 static uint64_t memory_have(const struct engine *e)
 {
-    uint64_t have = vk_device_limits(e->dev)->memory_available;
+    const struct vk_limits *limits = vk_device_limits(e->dev);
+    uint64_t have = e->whole ? limits->memory_bytes : limits->memory_available;
     return e->params.memory_max && e->params.memory_max < have ? e->params.memory_max : have;
 }
 
@@ -130,7 +132,8 @@ static int plan_resident(struct engine *e, bool *ret_large, struct fault *fault)
     return fault_set(fault, ENOMEM,
                      "the memory plan needs %.2f GB on %s (%.2f GB of weights, of which routed "
                      "experts %.2f GB; %.2f GB of KV cache and activations) and %.2f GB are free: "
-                     "lower context_max or sequences_max, or use a device with more memory",
+                     "lower kv_tokens_max, context_max or sequences_max, or use a device with more "
+                     "memory",
                      (double)need / 1e9, vk_device_limits(e->dev)->name,
                      (double)e->weights->bytes / 1e9, (double)e->weights->expert_bytes / 1e9,
                      (double)(need - e->weights->bytes) / 1e9, (double)memory_have(e) / 1e9);
@@ -191,14 +194,15 @@ static int slots_size(struct engine *e, struct fault *fault)
     uint64_t least = k * slots_host_bytes(e->slots);
     if (!p->slots_ram) // what slots_count leaves to others comes on top
         least = (least + SLOTS_RESERVE_BYTES) / 15 * 16 + 16;
-    return fault_set(fault, ENOMEM,
-                     "the memory plan needs %.2f GB on %s (%.2f GB of dense weights; %.2f GB of KV "
-                     "cache and activations; slots for at least %u experts of %.1f MB) and %.2f GB "
-                     "are free: lower context_max or sequences_max, or raise experts.ram (or vram)",
-                     (double)(need + least) / 1e9, limits->name, (double)e->weights->bytes / 1e9,
-                     (double)(need - e->weights->bytes) / 1e9, k,
-                     (double)slots_host_bytes(e->slots) / 1e6,
-                     (double)(host_short ? host : have) / 1e9);
+    return fault_set(
+        fault, ENOMEM,
+        "the memory plan needs %.2f GB on %s (%.2f GB of dense weights; %.2f GB of KV "
+        "cache and activations; slots for at least %u experts of %.1f MB, and a reserve "
+        "for others) and %.2f GB are free: lower kv_tokens_max, context_max or "
+        "sequences_max, or raise experts.ram (or vram)",
+        (double)(need + least) / 1e9, limits->name, (double)e->weights->bytes / 1e9,
+        (double)(need - e->weights->bytes) / 1e9, k, (double)slots_host_bytes(e->slots) / 1e6,
+        (double)(host_short ? host : have) / 1e9);
 }
 
 // Routed experts in slots, filled as the router selects them.
@@ -276,13 +280,15 @@ static int warm_slots(struct engine *e, struct fault *fault)
     return err;
 }
 
-int engine_open(const struct checkpoint *ck, const struct engine_params *params,
-                struct engine **ret, struct fault *fault)
+// engine_begin opens the device and makes the plan.  *ret is to be closed also where it fails.
+static int engine_begin(const struct checkpoint *ck, const struct engine_params *params, bool whole,
+                        struct engine **ret, struct fault *fault)
 {
-    struct engine *e = calloc(1, sizeof(*e));
+    struct engine *e = *ret = calloc(1, sizeof(*e));
     if (!e)
         return fault_set(fault, ENOMEM, "out of memory");
     e->ck = ck;
+    e->whole = whole;
     int err = params_check(e, params, fault);
     if (!err)
         err = vk_device_open(&(struct vk_device_params){.select = params->device_select,
@@ -290,8 +296,37 @@ int engine_open(const struct checkpoint *ck, const struct engine_params *params,
                                                         .validate = params->validate,
                                                         .path = (int)params->loads - 1},
                              &e->dev, fault);
-    if (!err)
-        err = plan_make(e, fault);
+    return err ? err : plan_make(e, fault);
+}
+
+int engine_fits(const struct checkpoint *ck, const struct engine_params *params, bool whole,
+                struct engine_room *ret, struct fault *fault)
+{
+    const struct model_config *config = checkpoint_config(ck);
+    struct engine *e;
+
+    int err = engine_begin(ck, params, whole, &e, fault);
+    if (!err) {
+        const struct slots_params *s = &e->slots_params;
+        uint64_t layers = config->num_hidden_layers - config->first_k_dense_replace + e->params.mtp;
+        uint64_t experts = layers * config->n_routed_experts;
+        *ret = (struct engine_room){
+            .need_bytes = e->weights->bytes + graph_bytes(&e->graph_params),
+            .have_bytes = memory_have(e),
+            .experts_n = experts,
+            .experts_held_n =
+                e->slots ? s->host_n > s->device_n ? s->host_n : s->device_n : experts,
+        };
+    }
+    engine_close(&e);
+    return err;
+}
+
+int engine_open(const struct checkpoint *ck, const struct engine_params *params,
+                struct engine **ret, struct fault *fault)
+{
+    struct engine *e;
+    int err = engine_begin(ck, params, false, &e, fault);
     if (!err && kv_create(e->graph_params.sequences, e->graph_params.pages_per_sequence,
                           e->graph_params.pages, &e->kv))
         err = fault_set(fault, ENOMEM, "out of memory");

@@ -93,6 +93,21 @@ int engine_open(const struct checkpoint *ck, const struct engine_params *params,
                 struct engine **ret, struct fault *fault);
 void engine_close(struct engine **engine);
 
+// What engine_open would take, were it called now.
+struct engine_room {
+    uint64_t need_bytes;     // dense weights, KV memory and activations; experts too, without slots
+    uint64_t have_bytes;     // of the device, that may be taken
+    uint64_t experts_n;      // routed ones, MTP's included if it is loaded; 0: a dense model
+    uint64_t experts_held_n; // of them, in memory at once
+};
+
+// engine_fits makes the memory plan that engine_open begins with, and nothing else: it reads no
+// weights and takes no memory.
+//
+// whole: as if nobody else had memory of the device.  Errors: those of engine_open until then.
+int engine_fits(const struct checkpoint *ck, const struct engine_params *params, bool whole,
+                struct engine_room *ret, struct fault *fault);
+
 const struct model_config *engine_config(const struct engine *engine);
 const char *engine_device_name(const struct engine *engine);
 

@@ -329,7 +329,7 @@ static struct tcp_params tcp_params_of(const struct port_params *params)
     return tcp;
 }
 
-int port_params_check(const struct port_params *params, struct fault *fault)
+int port_params_check_form(const struct port_params *params, struct fault *fault)
 {
     struct tcp_params tcp = tcp_params_of(params);
     struct nic_name name;
@@ -341,7 +341,12 @@ int port_params_check(const struct port_params *params, struct fault *fault)
     if (params->http_port == params->https_port)
         return fault_set(fault, EINVAL, "http_port and https_port are both %u; each needs its own",
                          params->http_port);
-    err = tcp_params_check(&tcp, fault);
+    return tcp_params_check(&tcp, fault);
+}
+
+int port_params_check(const struct port_params *params, struct fault *fault)
+{
+    int err = port_params_check_form(params, fault);
     if (err == 0 && params->https_port != 0)
         err = tls_files_check(&params->tls, fault);
     return err;

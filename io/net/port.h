@@ -33,6 +33,8 @@ struct port_params { // texts outlive the port
     uint64_t handshake_timeout_us; // for TLS
 };
 
+// port_params_check_form is port_params_check but for the files of TLS.
+int port_params_check_form(const struct port_params *params, struct fault *fault);
 // port_params_check says whether the texts, files and numbers can be served, without touching a
 // device.  Errors: -EINVAL naming the key of [net].  Any thread.
 int port_params_check(const struct port_params *params, struct fault *fault);

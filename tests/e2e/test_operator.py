@@ -347,19 +347,49 @@ class Setup(Folder):
         self.assertEqual(done.stdout, "The answer is 1.\n", done.stderr)
 
     def test_kv_that_does_not_fit(self):
-        """Where KV memory of all sequences does not fit beside the weights, they share less."""
+        """Where KV memory of all sequences does not fit beside the weights, they share less; the
+        daemon starts with what setup writes, and not where setup says that it will not."""
         self.model()
-        for memory, tokens in (("400M", None), ("290M", ["4096"])):
+        for memory, tokens in (("100M", None), ("60M", "4096"), ("20M", None)):
             with open(self.config, "w") as f:
-                f.write("[device]\nmemory = %s\n" % memory)
-            done = self.setup_ctl("--yes", "--force", self.dir)
+                f.write("[device]\nmemory = %s\npipeline_cache = %s\n[listen]\nsocket = %s\n" %
+                        (memory, self.path("pipelines"), self.path("s")))
+            done = self.setup_ctl("--yes", "--force", "--no-key", self.dir)
+            found = values(self.config).get("limits.kv_tokens_max")
+            self.assertEqual(found, tokens and [tokens])
+            if memory == "20M":
+                self.assertEqual(done.returncode, 1)
+                self.assertIn("Not ready yet: the memory plan needs", done.stdout)
+            else:
+                self.assertEqual(done.returncode, 0, done.stderr)
+                self.assertIn("Memory: everything fits", done.stdout)
+                self.assertEqual("kv_tokens_max = 4096, which all" in done.stdout, tokens is not None)
+            command = [EXPERTD, "--config", self.config]
+            if memory == "20M":
+                done = subprocess.run(command, capture_output=True, text=True, env=self.env,
+                                      timeout=PATIENCE_S)
+                self.assertEqual(done.returncode, 1)
+                self.assertIn("the memory plan needs", done.stderr)
+                continue
+            daemon = Daemon(model=MODEL)
+            daemon.socket = self.path("s")
+            daemon.command = lambda command=command: command
+            try:
+                daemon.start()
+            finally:
+                daemon.stop()
+
+    def test_kv_carried(self):
+        """What somebody chose stays; what does not hold one sequence would not start."""
+        self.model()
+        for before, after in (("8192", ["8192"]), ("128", None)):
+            with open(self.config, "w") as f:
+                f.write("[limits]\nkv_tokens_max = %s\n" % before)
+            findings = json.loads(self.run_ctl("doctor", "--config", self.config, "--json").stdout)
+            self.assertNotIn("memory plan", [f["what"] for f in findings["findings"]])  # no model yet
+            done = self.setup_ctl("--yes", "--force", "--no-key", self.dir)
             self.assertEqual(done.returncode, 0, done.stderr)
-            self.assertEqual(values(self.config).get("limits.kv_tokens_max"), tokens)
-        with open(self.config, "w") as f:  # what somebody chose stays
-            f.write("[device]\nmemory = 290M\n[limits]\nkv_tokens_max = 8192\n")
-        done = self.setup_ctl("--yes", "--force", self.dir)
-        self.assertEqual(done.returncode, 0, done.stderr)
-        self.assertEqual(values(self.config)["limits.kv_tokens_max"], ["8192"])
+            self.assertEqual(values(self.config).get("limits.kv_tokens_max"), after)
 
     def test_broken(self):
         """A file that does not hold is replaced when told to, and setup says what is lost."""
@@ -648,6 +678,17 @@ class Doctor(Folder):
         self.expect(findings, "drive", "ok", pack)
         os.truncate(os.path.join(pack, "experts.0"), 4096)
         self.expect(self.doctor(), "pack", "fail", "experts.0", "expertctl pack")
+
+    def test_memory_that_does_not_start(self):
+        """Doctor fails for what the daemon would refuse, with its words."""
+        model = self.model()
+        for lines, words in ((("[limits]", "kv_tokens_max = 128"), "does not hold one sequence"),
+                             (("[device]", "memory = 20M"), "the memory plan needs"),
+                             (("[experts]", "place = slots", "ram = 1K"), "room for 0 slots")):
+            self.configure(*lines, model=model)
+            self.expect(self.doctor(), "memory plan", "fail", words)
+        self.configure("[experts]", "place = slots", "ram = 1M", model=model)
+        self.expect(self.doctor(), "memory plan", "ok", " of 64 experts in memory, the others")
 
     def test_memory(self):
         self.configure("[model]", "context_max = 1048576", "[limits]", "sequences_max = 512",
