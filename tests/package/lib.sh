@@ -8,7 +8,7 @@ answer='The answer is 1.'
 
 say() { printf '%s\n' "== $*"; }
 fail() {
-    printf '%s\n' "FAILED: $*"
+    printf '%s\n' "FAILED: $*" >&2
     exit 1
 }
 
@@ -16,7 +16,8 @@ fail() {
 depends_of() {
     for deb in "$@"; do
         dpkg-deb -f "$deb" Depends
-    done | sed -e 's/([^)]*)//g' -e 's/|[^,]*//g' -e 's/,/\n/g' | tr -d ' ' | sort -u | xargs
+    done | sed -e 's/([^)]*)//g' -e 's/|[^,]*//g' -e 's/,/\n/g' | tr -d ' ' | grep -v ^expert |
+        sort -u | xargs
 }
 
 # debian_mount puts what programs expect, and the packages, into $debian.
