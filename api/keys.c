@@ -453,6 +453,14 @@ uint32_t keys_n(const struct keys *keys)
     return keys->n;
 }
 
+uint32_t keys_usable(const struct keys *keys)
+{
+    uint32_t n = 0;
+    for (uint32_t i = 0; i < keys_n(keys); i++)
+        n += !keys_at(keys, i)->disabled;
+    return n;
+}
+
 const struct key *keys_at(const struct keys *keys, uint32_t i)
 {
     assert(i < keys->n);

@@ -67,6 +67,7 @@ int keys_load(const char *path, const struct keys *before, struct keys **ret, st
 void keys_destroy(struct keys **keys);
 
 uint32_t keys_n(const struct keys *keys);
+uint32_t keys_usable(const struct keys *keys); // those of them that are not disabled
 
 // keys_at returns the i-th key in the order of the file; i < keys_n.
 const struct key *keys_at(const struct keys *keys, uint32_t i);

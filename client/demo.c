@@ -88,7 +88,8 @@ static int demo_start(struct demo *demo, struct fault *fault)
     return err ? fault_set(fault, -err, "%s: %s", demo->program, strerror(-err)) : 0;
 }
 
-// demo_failed tells why the daemon ended, in its own words: the last line of its log.
+// demo_failed tells why the daemon ended, in its own words: the last error of its log, or what it
+// said last.
 static int demo_failed(struct demo *demo, struct fault *fault)
 {
     struct text log = {0};
@@ -102,6 +103,9 @@ static int demo_failed(struct demo *demo, struct fault *fault)
             log.bytes[--log.n] = '\0';
         const char *newline = strrchr(log.bytes, '\n');
         line = newline ? newline + 1 : log.bytes;
+        for (const char *at = log.bytes; (at = strstr(at, "expertd: error: ")); at++)
+            line = at;
+        log.bytes[(size_t)(line - log.bytes) + strcspn(line, "\n")] = '\0';
     }
     if (fd >= 0)
         close(fd);

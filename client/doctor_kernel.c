@@ -120,22 +120,41 @@ static void kernel_huge(struct doctor *d)
                    bytes >> 20, all >> 20);
 }
 
+// name_is_bare: the group of a NIC that vfio drives without an IOMMU has this name.
+static bool name_is_bare(const struct doctor *d, const char *path)
+{
+    char name[32];
+    return doctor_read(d, path, name, sizeof(name)) && strcmp(name, "vfio-noiommu") == 0;
+}
+
+static bool group_is_bare(const struct doctor *d, const char *group)
+{
+    char path[PATH_MAX];
+    snprintf(path, sizeof(path), "/sys/kernel/iommu_groups/%s/name", group);
+    return name_is_bare(d, path);
+}
+
 static void kernel_iommu(struct doctor *d)
 {
     char path[PATH_MAX];
     unsigned n = 0;
     struct dirent *entry;
-    struct nic_name name;
+    struct nic_name name = {.kind = NIC_KIND_COUNT};
     struct fault ignored;
+    bool bare = false;
 
     DIR *folder = opendir(doctor_path(d, "/sys/kernel/iommu_groups", path));
     while (folder && (entry = readdir(folder)))
-        n += entry->d_name[0] != '.';
+        n += entry->d_name[0] != '.' && !group_is_bare(d, entry->d_name);
     if (folder)
         closedir(folder);
     bool wanted =
         d->conf_read && nic_parse(d->conf.net_port, &name, &ignored) == 0 && name.kind == NIC_PCI;
-    if (n > 0)
+    if (wanted) {
+        snprintf(path, sizeof(path), "/sys/bus/pci/devices/%s/iommu_group/name", name.device);
+        bare = name_is_bare(d, path);
+    }
+    if (n > 0 && !bare)
         doctor_add(d, VERDICT_OK, "IOMMU", "", "%u groups", n);
     else if (wanted)
         doctor_add(d, VERDICT_WARN, "IOMMU",

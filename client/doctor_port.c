@@ -105,7 +105,7 @@ static void keys_look(struct doctor *d)
     if (credential(path))
         return;
     int err = keys_load(path, NULL, &keys, &fault);
-    uint32_t n = err ? 0 : keys_n(keys);
+    uint32_t n = err ? 0 : keys_usable(keys);
     keys_destroy(&keys);
     if (err == -EACCES && !d->privileged)
         doctor_add(d, VERDICT_WARN, "keys", "run expertctl doctor as root",

@@ -3,6 +3,7 @@
 // Nothing is written before the last answer, and all of it or nothing then.  Needs no daemon.
 #include "client/setup.h"
 
+#include "client/doctor.h"
 #include "client/interrupt.h"
 #include "client/program.h"
 #include "client/question.h"
@@ -12,11 +13,12 @@
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 #include <unistd.h>
 
 #define CONF_BYTES_MAX  (1u << 20)
 #define CHECK_BYTES_MAX (64u << 10)
-#define COMMANDS_MAX    6u
+#define COMMANDS_MAX    8u
 
 // setup_before reads the configuration that is there; its values are the defaults.
 static int setup_before(struct setup *setup, struct fault *fault)
@@ -39,6 +41,9 @@ static int setup_before(struct setup *setup, struct fault *fault)
         else
             err = conf_parse(conf, setup->config, setup->before.bytes ? setup->before.bytes : "",
                              setup->before.n, fault);
+        struct fault none;
+        if (!err && conf->net_port[0] && nic_parse(conf->net_port, &setup->port_before, &none) != 0)
+            setup->port_before.kind = NIC_KIND_COUNT;
     }
     free(conf);
     if (err == -EINVAL && setup->client->options.force) {
@@ -71,7 +76,7 @@ static int setup_open(struct setup *setup, struct fault *fault)
         snprintf(setup->dir, sizeof(setup->dir), "%s/", real);
     free(real);
     setup->usual = strcmp(setup->config, SETUP_DEFAULT) == 0;
-    setup->port.kind = NIC_KIND_COUNT;
+    setup->port.kind = setup->port_before.kind = NIC_KIND_COUNT;
     setup->asks = setup->client->terminal.in_tty && setup->client->terminal.out_tty &&
                   !options->yes && !options->json;
     if (!setup->asks && !options->yes)
@@ -100,7 +105,7 @@ static int setup_may(const struct setup *setup, struct fault *fault)
     printf("%s has values already, which are the defaults below; a copy stays in %s.bak.\n",
            setup->config, setup->config);
     int err = question_ask(setup->client, "Replace it", "no", answer, sizeof(answer));
-    if (err == 0 && (strcmp(answer, "yes") == 0 || strcmp(answer, "y") == 0))
+    if (err == 0 && (strcasecmp(answer, "yes") == 0 || strcasecmp(answer, "y") == 0))
         return 0;
     return fault_set(fault, ECANCELED, "stopped; nothing was changed");
 }
@@ -145,10 +150,17 @@ static uint32_t setup_commands(const struct setup *setup, char ret[COMMANDS_MAX]
 {
     uint32_t n = 0;
 
+    struct doctor_word word;
     if (!setup->usual) {
-        snprintf(ret[n++], PATH_MAX + 64, "expertd --config %s", setup->config);
+        snprintf(ret[n++], PATH_MAX + 64, "expertd --config %s", doctor_word(setup->config, &word));
         return n;
     }
+    if (setup->port_before.kind == NIC_PCI &&
+        (setup->port.kind != NIC_PCI || strcmp(setup->port_before.device, setup->port.device) !=
+                                            0)) // the kernel may have it again
+        snprintf(ret[n++], PATH_MAX + 64,
+                 "systemctl stop expertd && systemctl disable --now expertd-vfio@%s.service",
+                 setup->port_before.device);
     if (setup->port.kind == NIC_PCI) {
         snprintf(ret[n++], PATH_MAX + 64,
                  "cp " EXPERTD_DATADIR "/systemd/hugepages.conf /etc/sysctl.d/80-expertd.conf && "
@@ -161,7 +173,9 @@ static uint32_t setup_commands(const struct setup *setup, char ret[COMMANDS_MAX]
             snprintf(ret[n++], PATH_MAX + 64, "rm " SETUP_DROPIN);
         snprintf(ret[n++], PATH_MAX + 64, "systemctl daemon-reload");
     }
-    snprintf(ret[n++], PATH_MAX + 64, "systemctl enable --now expertd");
+    snprintf(ret[n++], PATH_MAX + 64,
+             setup->edited ? "systemctl enable expertd && systemctl restart expertd"
+                           : "systemctl enable --now expertd");
     snprintf(ret[n++], PATH_MAX + 64, "expertctl doctor");
     return n;
 }

@@ -35,7 +35,7 @@ struct setup {
     char memory[256];              // what the plan is; "": nothing can be said
     char memory_short[512];        // why it does not fit; "": it does
 
-    struct nic_name port; // kind NIC_KIND_COUNT: none
+    struct nic_name port, port_before; // kind NIC_KIND_COUNT: none
     bool self_signed;
     char key_name[KEYS_NAME_MAX]; // "": no key is made
     char key[KEYS_TEXT_MAX];      // the secret, once made

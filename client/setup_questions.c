@@ -449,15 +449,28 @@ static void certificate_offer(struct setup *setup, char *fallback, size_t bytes)
     snprintf(fallback, bytes, "%s", now ? now : "self-signed");
 }
 
+// file_take sets an option to a file that can be read, or to what the unit passes.  The service has
+// another directory, so its path becomes absolute.
+static int file_take(struct setup *setup, const char *key, const char *answer, struct fault *fault)
+{
+    char path[PATH_MAX], here[PATH_MAX] = "";
+
+    if (credential(answer))
+        return conf_edit_set(&setup->edit, "net", key, answer, fault);
+    if (access(answer, R_OK) != 0 || (answer[0] != '/' && !getcwd(here, sizeof(here))))
+        return fault_set(fault, errno, "%.200s: %s", answer, strerror(errno));
+    if (snprintf(path, sizeof(path), "%s%s%s", here, here[0] ? "/" : "", answer) >= PATH_MAX)
+        return fault_set(fault, ENAMETOOLONG, "%.200s: the path is too long", answer);
+    return conf_edit_set(&setup->edit, "net", key, path, fault);
+}
+
 static int certificate_take(struct setup *setup, const char *answer, struct fault *fault)
 {
     char path[PATH_MAX];
 
     setup->self_signed = strcmp(answer, "self-signed") == 0;
-    if (!setup->self_signed && !credential(answer) && access(answer, R_OK) != 0)
-        return fault_set(fault, errno, "%.200s: %s", answer, strerror(errno));
     if (!setup->self_signed)
-        return conf_edit_set(&setup->edit, "net", "tls_certificate", answer, fault);
+        return file_take(setup, "tls_certificate", answer, fault);
     int err = beside(setup, "tls.crt", path, fault);
     if (!err)
         err = conf_edit_set(&setup->edit, "net", "tls_certificate", path, fault);
@@ -485,9 +498,7 @@ static void tls_key_offer(struct setup *setup, char *fallback, size_t bytes)
 
 static int tls_key_take(struct setup *setup, const char *answer, struct fault *fault)
 {
-    if (!credential(answer) && access(answer, R_OK) != 0)
-        return fault_set(fault, errno, "%.200s: %s", answer, strerror(errno));
-    return conf_edit_set(&setup->edit, "net", "tls_key", answer, fault);
+    return file_take(setup, "tls_key", answer, fault);
 }
 
 /* ------------------------------------------------------------------- key */

@@ -16,6 +16,8 @@
 #define MODE_SECRET     0640 // root writes, the group expertd reads
 #define MODE_PUBLIC     0644
 #define DROPIN_BYTES    (64u << 10)
+#define COPY_BYTES      (1u << 20)
+#define COPIES_MAX      100u
 #define MACHINE_DEFAULT "expertd"
 
 static int write_add(struct setup *setup, const char *path, const struct text *text, mode_t mode,
@@ -26,22 +28,55 @@ static int write_add(struct setup *setup, const char *path, const struct text *t
     return stage_add(&setup->stage, path, text->bytes ? text->bytes : "", text->n, mode, fault);
 }
 
+// write_copy keeps what is in a file that will be replaced, under a name that is free.
+static int write_copy(struct setup *setup, const char *path, const struct text *text,
+                      struct fault *fault)
+{
+    char copy[PATH_MAX];
+
+    for (uint32_t i = 1; i < COPIES_MAX; i++) {
+        int n = i == 1 ? snprintf(copy, sizeof(copy), "%s.bak", path)
+                       : snprintf(copy, sizeof(copy), "%s.bak.%u", path, i);
+        if (n >= (int)sizeof(copy))
+            return fault_set(fault, ENAMETOOLONG, "%.200s: the path is too long", path);
+        if (access(copy, F_OK) != 0)
+            return write_add(setup, copy, text, MODE_SECRET, fault);
+    }
+    return fault_set(fault, EEXIST, "%.200s has %u copies already: remove some", path, COPIES_MAX);
+}
+
+// write_over replaces a file and keeps a copy of what was in it.
+static int write_over(struct setup *setup, const char *path, const struct text *text,
+                      struct fault *fault)
+{
+    struct text before = {0};
+    int fd = open(path, O_RDONLY | O_CLOEXEC), err = 0;
+
+    if (fd >= 0) {
+        err = text_read_fd(&before, fd, COPY_BYTES);
+        close(fd);
+        err = err ? fault_set(fault, -err, "%.200s: %s", path, strerror(-err))
+                  : write_copy(setup, path, &before, fault);
+        if (before.bytes)
+            explicit_bzero(before.bytes, before.n);
+        text_free(&before);
+    }
+    return err ? err : write_add(setup, path, text, MODE_SECRET, fault);
+}
+
 // write_config writes the configuration, and a copy of the one that is there unless it is as the
 // package made it.
 static int write_config(struct setup *setup, struct fault *fault)
 {
     struct conf_edit empty = {0};
     struct text text = {0};
-    char path[PATH_MAX];
     int err = 0;
 
     if (setup->there)
         err = conf_edit_text(&empty, &text, fault);
     if (!err && setup->there &&
-        (text.n != setup->before.n || memcmp(text.bytes, setup->before.bytes, text.n) != 0)) {
-        snprintf(path, sizeof(path), "%.*s.bak", PATH_MAX - 5, setup->config);
-        err = write_add(setup, path, &setup->before, MODE_SECRET, fault);
-    }
+        (text.n != setup->before.n || memcmp(text.bytes, setup->before.bytes, text.n) != 0))
+        err = write_copy(setup, setup->config, &setup->before, fault);
     if (!err)
         err = conf_edit_text(&setup->edit, &text, fault);
     if (!err)
@@ -64,11 +99,10 @@ static int write_certificate(struct setup *setup, struct fault *fault)
         snprintf(ip, sizeof(ip), "%.*s", (int)strcspn(address, "/"), address);
     int err = certificate_make(name, ip, &certificate, &key, fault);
     if (!err)
-        err = write_add(setup, conf_edit_get(&setup->edit, "net", "tls_certificate"), &certificate,
-                        MODE_SECRET, fault);
+        err = write_over(setup, conf_edit_get(&setup->edit, "net", "tls_certificate"), &certificate,
+                         fault);
     if (!err)
-        err = write_add(setup, conf_edit_get(&setup->edit, "net", "tls_key"), &key, MODE_SECRET,
-                        fault);
+        err = write_over(setup, conf_edit_get(&setup->edit, "net", "tls_key"), &key, fault);
     if (key.bytes)
         explicit_bzero(key.bytes, key.n);
     text_free(&certificate);

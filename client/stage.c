@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <grp.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -61,6 +62,7 @@ int stage_add(struct stage *stage, const char *path, const void *bytes, size_t n
     if (err)
         return err;
     const char *beside = stage->files[stage->n].beside;
+    stage->files[stage->n].state = STAGE_BESIDE;
     stage->n++; // from here on stage_drop takes it away
     unlink(beside);
     int fd = open(beside, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
@@ -87,13 +89,50 @@ static void stage_sync(const char *path)
     close(fd);
 }
 
+// stage_swap puts a file in place; what was there is beside it then, where the file system can do
+// that.
+static int stage_swap(struct stage_file *file)
+{
+    struct stat st;
+
+    if (stat(file->path, &st) == 0 && S_ISDIR(st.st_mode))
+        return -EISDIR;
+    if (renameat2(AT_FDCWD, file->beside, AT_FDCWD, file->path, RENAME_EXCHANGE) == 0) {
+        file->state = STAGE_SWAPPED;
+        return 0;
+    }
+    bool fresh = errno == ENOENT;
+    if (rename(file->beside, file->path) != 0)
+        return -errno;
+    file->state = fresh ? STAGE_FRESH : STAGE_BESIDE;
+    return 0;
+}
+
+// stage_undo takes it back as far as that is possible, for stage_drop.
+static void stage_undo(struct stage_file *file)
+{
+    if (file->state == STAGE_SWAPPED)
+        renameat2(AT_FDCWD, file->beside, AT_FDCWD, file->path, RENAME_EXCHANGE);
+    else if (file->state == STAGE_FRESH)
+        rename(file->path, file->beside);
+    file->state = STAGE_BESIDE;
+}
+
 int stage_commit(struct stage *stage, struct fault *fault)
 {
     for (uint32_t i = 0; i < stage->n; i++) {
-        if (rename(stage->files[i].beside, stage->files[i].path) != 0)
-            return fault_set(fault, errno, "%.200s cannot be put in place: %s",
-                             stage->files[i].path, strerror(errno));
-        stage->files[i].made[0] = '\0';
+        int err = stage_swap(&stage->files[i]);
+        if (!err)
+            continue;
+        fault_set(fault, -err, "%.200s cannot be put in place: %s", stage->files[i].path,
+                  strerror(-err));
+        while (i > 0)
+            stage_undo(&stage->files[--i]);
+        return err;
+    }
+    for (uint32_t i = 0; i < stage->n; i++) {
+        if (stage->files[i].state == STAGE_SWAPPED)
+            unlink(stage->files[i].beside);
         stage_sync(stage->files[i].path);
     }
     stage->n = 0;

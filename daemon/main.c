@@ -18,12 +18,14 @@
 #include <string.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
 #define EXIT_USAGE        2
 #define LISTEN_FDS_FIRST  3    // sd_listen_fds(3)
 #define FDS_BESIDE_CONNS  64u  // log, epoll, eventfds, device
 #define FDS_FILES         512u // shards of a model (V3 has 163), or parts of a pack, in one place
+#define CACHE_BYTES_MIN   (16u << 20)
 #define CONF_FILE_DEFAULT EXPERTD_SYSCONFDIR "/expertd/expertd.conf"
 
 enum option_id { // those without a letter
@@ -260,16 +262,43 @@ static void cache_resolve(struct topology *t)
     snprintf(t->pipeline_cache, sizeof(t->pipeline_cache), "%s/pipelines", dir);
 }
 
+// cache_holds says whether a folder can take compiled shaders.  Mesa maps files there, and a full
+// drive would end the process by SIGBUS.
+static bool cache_holds(const char *dir)
+{
+    struct statvfs drive;
+    if (access(dir, W_OK) != 0 || statvfs(dir, &drive) != 0) {
+        log_warning("%s: %s; compiled shaders are not kept: every start compiles them", dir,
+                    strerror(errno));
+        return false;
+    }
+    if ((uint64_t)drive.f_bavail * drive.f_frsize >= CACHE_BYTES_MIN)
+        return true;
+    log_warning("%s: less than %u MB are free; compiled shaders are not kept: every start compiles "
+                "them",
+                dir, CACHE_BYTES_MIN >> 20);
+    return false;
+}
+
 // Mesa keeps what it compiled by itself, not in the pipeline cache that we are given back, and
 // without a home (as under systemd) nowhere: then every start of lavapipe would be a cold one.
-static void driver_cache_place(const struct topology *t)
+static void driver_cache_place(struct topology *t)
 {
     char dir[sizeof(t->pipeline_cache)];
     snprintf(dir, sizeof(dir), "%s", t->pipeline_cache);
     char *slash = strrchr(dir, '/');
+    if (t->pipeline_cache[0] == '\0') { // off, or no place for it
+        setenv("MESA_SHADER_CACHE_DISABLE", "true", 0);
+        return;
+    }
     if (!slash || slash == dir)
         return;
     *slash = '\0';
+    if (!cache_holds(dir)) {
+        t->pipeline_cache[0] = '\0';
+        setenv("MESA_SHADER_CACHE_DISABLE", "true", 1);
+        return;
+    }
     setenv("MESA_SHADER_CACHE_DIR", dir, 0); // what the user chose stands
 }
 

@@ -106,12 +106,23 @@ int net_check(const struct conf *conf, bool files, struct fault *fault)
 #endif
 }
 
+int net_keys_lacking(const char *path, bool missing, struct fault *fault)
+{
+    return fault_set(fault, EACCES,
+                     "[net] keys: %s %s, so nobody could use the port: make a key with `expertctl "
+                     "key add NAME --file %s`, or set [net] allow_anonymous = yes",
+                     path, missing ? "does not exist" : "has no key that is not disabled", path);
+}
+
 int net_keys_check(const struct conf *conf, struct fault *fault)
 {
     struct keys *keys = NULL;
     if (!conf->net_port[0])
         return 0;
     int err = keys_load(conf->net_keys, NULL, &keys, fault);
+    bool missing = err == -ENOENT, none = missing || (err == 0 && keys_usable(keys) == 0);
     keys_destroy(&keys);
-    return err == -ENOENT && conf->net_allow_anonymous ? 0 : err;
+    if (!none)
+        return err;
+    return conf->net_allow_anonymous ? 0 : net_keys_lacking(conf->net_keys, missing, fault);
 }

@@ -15,7 +15,11 @@ bool net_xdp(const struct conf *conf);
 // there is none.
 int net_credentials(struct conf *conf, struct fault *fault);
 
-// net_keys_check says whether the keys of the port can be read: for --check-config.
+// net_keys_lacking: nobody but anonymous clients could use the port.  -EACCES.
+int net_keys_lacking(const char *path, bool missing, struct fault *fault);
+
+// net_keys_check says whether the keys of the port can be read, and whether there is one: for
+// --check-config.
 int net_keys_check(const struct conf *conf, struct fault *fault);
 
 // net_check says whether there is a port to be opened and whether it could be: texts, and files if

@@ -686,7 +686,9 @@ static int step_init(struct step *st, struct fault *fault)
     params.progress_user = t;
     streaming_init(&st->streaming, t, stream_idle, st);
     params.pack = st->streaming.params.packs_n > 0 ? st->streaming.params.packs[0] : NULL;
-    if (params.pipeline_cache && access(params.pipeline_cache, F_OK) != 0)
+    if (!params.pipeline_cache)
+        log_info("compiling the kernels, as at every start without a cache");
+    else if (access(params.pipeline_cache, F_OK) != 0)
         log_info("compiling the kernels, which later starts find in %s", params.pipeline_cache);
     err = engine_open(t->served.checkpoint, &params, &st->engine, fault);
     if (err == -ENOMEM && params.mtp && conf->model_mtp == CONF_MTP_AUTO) {

@@ -2,6 +2,7 @@
 #include "daemon/topology.h"
 
 #include "base/log.h"
+#include "daemon/net_thread.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -178,23 +179,6 @@ void topology_destroy(struct topology **topology)
     *topology = NULL;
 }
 
-static uint32_t keys_usable(const struct keys *keys)
-{
-    uint32_t n = 0;
-    for (uint32_t i = 0; i < keys_n(keys); i++)
-        n += !keys_at(keys, i)->disabled;
-    return n;
-}
-
-// Nobody but anonymous clients could use the port.
-static int keys_lacking(const char *path, bool missing, struct fault *fault)
-{
-    return fault_set(fault, EACCES,
-                     "[net] keys: %s %s, so nobody could use the port: make a key with `expertctl "
-                     "key add NAME --file %s`, or set [net] allow_anonymous = yes",
-                     path, missing ? "does not exist" : "has no key that is not disabled", path);
-}
-
 int topology_keys_read(struct topology *t, bool starting, struct keys **ret, struct fault *fault)
 {
     struct keys *keys = NULL;
@@ -207,7 +191,7 @@ int topology_keys_read(struct topology *t, bool starting, struct keys **ret, str
         return err;
     uint32_t usable = keys_usable(keys);
     if (usable == 0 && !t->conf.net_allow_anonymous) {
-        keys_lacking(path, missing, fault);
+        net_keys_lacking(path, missing, fault);
         if (starting) {
             keys_destroy(&keys);
             return -EACCES;

@@ -167,6 +167,12 @@ class Demo(Folder):
         self.assertIn("Starting expertd", done.stderr)
         self.left_nothing()
 
+    def test_full_cache(self):
+        """Where shaders cannot be kept, it goes without; Mesa alone would end by SIGBUS."""
+        done = self.run_ctl("demo", "--model", MODEL, "Compute 66 - 57 - 8.",
+                            XDG_CACHE_HOME=self.small_drive())
+        self.assertEqual((done.returncode, done.stdout), (0, "The answer is 1.\n"), done.stderr)
+
     def test_pipe(self):
         """Without a question, and without a terminal, it asks its own and shows the reasoning."""
         done = self.run_ctl("demo", "--model", MODEL)

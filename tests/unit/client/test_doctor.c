@@ -101,6 +101,15 @@ static void test_pages(void)
     says("IOMMU", VERDICT_OK, "none", "");
     port = "0000:03:00.0";
     says("IOMMU", VERDICT_WARN, "from the NIC 0000:03:00.0", "Without an IOMMU");
+    shell("mkdir -p sys/kernel/iommu_groups/0; echo vfio-noiommu >sys/kernel/iommu_groups/0/name");
+    says("IOMMU", VERDICT_WARN, "from the NIC 0000:03:00.0", "Without an IOMMU");
+    shell("mkdir -p sys/kernel/iommu_groups/1; echo DMA >sys/kernel/iommu_groups/1/name");
+    says("IOMMU", VERDICT_OK, "1 groups", "");
+    shell(
+        "mkdir -p sys/bus/pci/devices/0000:03:00.0/iommu_group; cp sys/kernel/iommu_groups/0/name "
+        "sys/bus/pci/devices/0000:03:00.0/iommu_group");
+    says("IOMMU", VERDICT_WARN, "from the NIC 0000:03:00.0", "Without an IOMMU");
+    shell("rm -r sys");
     port = "tap:expertd0";
     says("IOMMU", VERDICT_OK, "none", "");
     port = NULL;

@@ -91,7 +91,7 @@ static void test_link(void)
     CHECK(holds("real", "new") && lstat(in("link"), &st) == 0 && S_ISLNK(st.st_mode));
 }
 
-// What cannot be renamed is told, and the rest taken away.
+// What cannot be renamed is told, and the rest taken back.
 static void test_no_place(void)
 {
     struct stage stage = {0};
@@ -99,10 +99,16 @@ static void test_no_place(void)
 
     CHECK(mkdir(in("folder"), 0700) == 0);
     put("folder/full", "");
+    put("before", "old");
+    CHECK(stage_add(&stage, in("before"), "new", 3, 0640, &fault) == 0);
+    CHECK(stage_add(&stage, in("fresh"), "new", 3, 0640, &fault) == 0);
     CHECK(stage_add(&stage, in("folder"), "new", 3, 0640, &fault) == 0);
-    CHECK(stage_commit(&stage, &fault) < 0 && strstr(fault.text, "folder"));
+    CHECK(stage_add(&stage, in("behind"), "new", 3, 0640, &fault) == 0);
+    CHECK(stage_commit(&stage, &fault) == -EISDIR && strstr(fault.text, "folder"));
     stage_drop(&stage);
     CHECK(holds("folder/full", "") && !there("folder.new"));
+    CHECK(holds("before", "old") && !there("before.new"));
+    CHECK(!there("fresh") && !there("fresh.new") && !there("behind") && !there("behind.new"));
 }
 
 static void remove_root(void)

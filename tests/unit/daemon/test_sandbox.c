@@ -156,7 +156,7 @@ static long call_limit(void)
 }
 static long call_nice(void)
 {
-    return setpriority(PRIO_PROCESS, 0, 5);
+    return setpriority(PRIO_PROCESS, 0, 19); // never upwards, whatever the test runs at
 }
 static long call_listen(void)
 {
