@@ -6,7 +6,6 @@
 #include <arpa/inet.h>
 #include <assert.h>
 #include <errno.h>
-#include <stdio.h>
 #include <string.h>
 #include <strings.h>
 
@@ -720,23 +719,39 @@ static bool host_is_localhost(const char *host, size_t n)
            (n == name_n || host[n - name_n - 1] == '.');
 }
 
-bool http_request_host_local(const struct http_request *req)
+// host_is_local judges a host and its port: [n] bytes.
+static bool host_is_local(const char *host, size_t n)
 {
-    const char *host = http_request_field(req, "Host");
-    char address[INET6_ADDRSTRLEN];
+    char text[INET6_ADDRSTRLEN + sizeof("[]:65535")];
     uint8_t binary[16];
 
-    if (!host)
+    size_t port = n; // where it begins, with its ':'
+    while (port > 0 && host[port - 1] >= '0' && host[port - 1] <= '9')
+        port--;
+    if (port > 0 && host[port - 1] == ':')
+        n = port - 1;
+    if (host_is_localhost(host, n))
         return true;
-    bool six = host[0] == '[';
-    size_t n = strcspn(host += six, six ? "]" : ":");
-    const char *port = host + n + (six && host[n] == ']');
-    if ((six && host[n] != ']') || (*port != '\0' && *port != ':'))
+    if (n >= sizeof(text))
         return false;
-    if (!six && host_is_localhost(host, n))
-        return true;
-    snprintf(address, sizeof(address), "%.*s", (int)(n < sizeof(address) ? n : 0), host);
-    return inet_pton(six ? AF_INET6 : AF_INET, address, binary) == 1;
+    memcpy(text, host, n);
+    text[n] = '\0';
+    if (n < 2 || text[0] != '[' || text[n - 1] != ']')
+        return inet_pton(AF_INET, text, binary) == 1;
+    text[n - 1] = '\0';
+    return inet_pton(AF_INET6, text + 1, binary) == 1;
+}
+
+bool http_request_host_local(const struct http_request *req)
+{
+    const char *host = http_request_field(req, "Host"), *target = req->text.data;
+    uint32_t end = target_authority_end(target);
+
+    if (end > 0) { // it counts, not Host (RFC 9112 3.2.2)
+        host = strstr(target, "://") + 3;
+        return host_is_local(host, (size_t)(target + end - host));
+    }
+    return !host || host_is_local(host, strlen(host));
 }
 
 bool http_request_json(const struct http_request *req)

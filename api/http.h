@@ -95,9 +95,9 @@ const char *http_request_query(const struct http_request *req);
 const char *http_request_field(const struct http_request *req, const char *name);
 // http_request_key returns the key of `Authorization: Bearer KEY` (or of `x-api-key`), or NULL.
 const char *http_request_key(const struct http_request *req);
-// http_request_host_local says whether Host names this machine by a numeric address or as
-// localhost; true without the field.  A web page whose name was made to resolve to 127.0.0.1 (DNS
-// rebinding) comes with that name.
+// http_request_host_local says whether Host, or what an absolute target has in its place, is a
+// numeric address or localhost; true without either.  A web page whose name was made to resolve to
+// 127.0.0.1 (DNS rebinding) comes with that name.
 bool http_request_host_local(const struct http_request *req);
 // http_request_json says whether Content-Type is application/json with no other charset than utf-8.
 bool http_request_json(const struct http_request *req);

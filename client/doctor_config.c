@@ -30,8 +30,11 @@ static void config_daemon(struct doctor *d)
     else if (status == 0)
         doctor_add(d, VERDICT_OK, "configuration", "", "%s: expertd takes it", d->config);
     else if (strstr(text, PROGRAM_NO_CREDENTIALS))
-        doctor_add(d, VERDICT_WARN, "configuration", "systemctl reload expertd",
-                   "judged but for [net], whose credentials only the unit has: %s", text);
+        doctor_add(
+            d, VERDICT_WARN, "configuration", "journalctl -u expertd, once it was started",
+            "%s: expertd takes it, as far as that can be said without the credentials, which "
+            "only the unit has",
+            d->config);
     else if (strstr(text, "Permission denied") && !d->privileged)
         doctor_add(d, VERDICT_WARN, "configuration", "run expertctl doctor as root",
                    "cannot be judged by this user: %s", text);
@@ -39,6 +42,34 @@ static void config_daemon(struct doctor *d)
         doctor_add(d, VERDICT_FAIL, "configuration", "expertctl setup, or edit that line", "%s",
                    text);
     text_free(&said);
+}
+
+// config_credentials: the unit has to pass what the configuration names so.
+static void config_credentials(struct doctor *d)
+{
+    static const char form[] = "credential:";
+    const struct {
+        const char *key, *value;
+    } rows[] = {{"keys", d->conf.net_keys},
+                {"tls_certificate", d->conf.net_tls_certificate},
+                {"tls_key", d->conf.net_tls_key},
+                {"tls_client_ca", d->conf.net_tls_client_ca}};
+    char words[CONF_TEXT_MAX + 32];
+
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]) && d->usual && d->conf.net_port[0]; i++) {
+        if (strncmp(rows[i].value, form, strlen(form)) != 0)
+            continue;
+        const char *name = rows[i].value + strlen(form);
+        snprintf(words, sizeof(words), "Credential=%s:", name); // Load, Set
+        bool passed = doctor_unit_has(d, words);
+        snprintf(words, sizeof(words), "CredentialEncrypted=%s:", name);
+        if (!passed && !doctor_unit_has(d, words))
+            doctor_add(d, VERDICT_FAIL, "credentials",
+                       "systemctl edit expertd: [Service] LoadCredential=NAME:FILE, then systemctl "
+                       "restart expertd",
+                       "[net] %s = %s, but the unit passes no credential of that name", rows[i].key,
+                       rows[i].value);
+    }
 }
 
 // config_lists cuts the lists of directories.
@@ -68,6 +99,7 @@ void doctor_config(struct doctor *doctor)
         return;
     doctor->conf_read = true;
     config_lists(doctor);
+    config_credentials(doctor);
     if (!doctor->conf.model_path[0])
         doctor_add(doctor, VERDICT_FAIL, "configuration", "expertctl setup",
                    "%s names no model yet", doctor->config);

@@ -181,7 +181,8 @@ const struct conf_opt conf_opts[] = {
         "0660", "octal", NULL, 0, RESTART, "Permissions of the socket."),
     TEXT(listen_loopback, "listen", "loopback", 60, "",
         "ADDRESS:PORT on 127.0.0.0/8 or [::1] for tools that cannot speak to a socket; every user "
-        "of this machine can connect. As a service it also needs the drop-in loopback.conf. "
+        "of this machine can connect, and call it localhost or by a numeric address (Host). As a "
+        "service it also needs the drop-in loopback.conf. "
         "Empty: none."),
 
     TEXT(net_port, "net", "port", 80, "",

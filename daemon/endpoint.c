@@ -89,10 +89,11 @@ static int host_judge(const struct connection *c, struct api_error *error)
     const struct http_request *req = &c->reader.req;
     if (c->peer.kind != CONNS_LOOPBACK || http_request_host_local(req))
         return 0;
+    const char *host = http_request_field(req, "Host");
     api_error_set(error, API_ERROR_HOST, NULL,
                   "this port is for programs of this machine, which call it localhost or by a "
-                  "numeric address, not %.200s",
-                  http_request_field(req, "Host"));
+                  "numeric address, not '%.200s'; a proxy has to send such a Host",
+                  host ? host : "");
     return -EACCES;
 }
 

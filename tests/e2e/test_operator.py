@@ -304,6 +304,25 @@ class Setup(Folder):
         self.assertEqual(values(self.config)["net.port"], ["tap:expertd0"])
         with open(self.path("tls.crt")) as f:
             self.assertEqual(f.read(), before)
+        done = self.setup_ctl("--yes", "--force", "--self-signed", self.dir)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        with open(self.path("tls.crt.bak")) as f:  # clients may trust it
+            self.assertEqual(f.read(), before)
+        self.assertEqual(stat.S_IMODE(os.stat(self.path("tls.key.bak")).st_mode), 0o640)
+        copies = sorted(n for n in os.listdir(self.dir) if n.startswith("expertd.conf.bak"))
+        self.assertEqual(len(copies), len(set(copies)))
+        self.assertGreater(len(copies), 1)  # the first, with what a person wrote, is still there
+
+    def test_relative(self):
+        """The service has another directory: paths become absolute."""
+        self.model()
+        self.assertEqual(self.setup_ctl("--yes", "--port", "tap:expertd0", "--self-signed", "--no-key",
+                                        self.dir).returncode, 1)  # a port without a key
+        done = self.setup_ctl("--yes", "--force", "--tls-certificate", "tls.crt", "--tls-key", "tls.key",
+                              "--key", "bob", self.dir)
+        self.assertEqual(done.returncode, 0, done.stderr + done.stdout)
+        self.assertEqual(values(self.config)["net.tls_certificate"], [self.path("tls.crt")])
+        self.assertEqual(values(self.config)["net.tls_key"], [self.path("tls.key")])
 
     def test_credentials(self):
         """Secrets that only the unit can resolve stay as they are named; no key goes beside them."""
@@ -316,6 +335,16 @@ class Setup(Folder):
         done = self.setup_ctl("--yes", "--force", self.dir)
         self.assertEqual(done.returncode, 0, done.stderr)
         self.assertIn("nothing wrong, but for credentials", done.stdout)
+        with open(self.config) as f:
+            good = f.read()
+        with open(self.config, "w") as f:  # what else is wrong is told
+            f.write(good.replace("[net]", "[net]\naddress = 999.1.1.1/99"))
+        done = self.setup_ctl("--yes", "--force", self.dir)
+        self.assertEqual(done.returncode, 1)
+        self.assertIn("address = 999.1.1.1/99", done.stdout)
+        with open(self.config, "w") as f:
+            f.write(good)
+        done = self.setup_ctl("--yes", "--force", self.dir)
         self.assertNotIn("sk-", done.stdout)
         self.assertLessEqual(wish.items(), values(self.config).items())
         done = self.setup_ctl("--yes", "--force", "--key", "bob", self.dir)

@@ -516,6 +516,8 @@ static void knows_local_hosts(void)
         {"localhost.evil", false},
         {"notlocalhost", false},
         {"127.0.0.1.evil:80", false},
+        {"localhost:evil", false},
+        {"[::1]:", true},
         {"[::1", false},
         {"[localhost]", false},
         {"[::1]evil", false},
@@ -533,6 +535,15 @@ static void knows_local_hosts(void)
         http_reader_init(&r, 64);
         CHECK(feed(&r, text, &at) == HTTP_EVENT_HEAD);
         CHECK(http_request_host_local(&r.req) == rows[i].local);
+        http_reader_fini(&r);
+
+        at = 0;
+        snprintf(text, sizeof(text), "GET http://%s/health HTTP/1.1\r\nHost: localhost\r\n\r\n",
+                 rows[i].host);
+        http_reader_init(&r, 64);
+        enum http_event event = feed(&r, text, &at);
+        CHECK(event == HTTP_EVENT_HEAD || !rows[i].local);
+        CHECK(event != HTTP_EVENT_HEAD || http_request_host_local(&r.req) == rows[i].local);
         http_reader_fini(&r);
     }
 }
