@@ -12,6 +12,7 @@
 #define KEY_LONG     32 // above it is a key whatever stands in front: "\nsk-..." in JSON
 #define HASH_DIGITS  64 // of SHA-256
 #define KNOWN_MIN    4
+#define USER_MAX     512 // of a URL's user and password
 
 static void blank(char *text, size_t n)
 {
@@ -80,6 +81,44 @@ static size_t bearer_length(const char *text, size_t n)
     return len;
 }
 
+// user_length returns the bytes of "://USER:PASSWORD@" that begin here.
+static size_t user_length(const char *text, size_t n)
+{
+    size_t len = 3;
+    if (!begins(text, n, "://"))
+        return 0;
+    while (len < n && len < USER_MAX && !isspace((unsigned char)text[len]) &&
+           !strchr("/\"'<>", text[len])) {
+        if (text[len] == '@')
+            return len;
+        len++;
+    }
+    return 0;
+}
+
+// field_length returns the bytes of a header field that carries a secret, to where that begins.
+static size_t field_length(const char *text, size_t n)
+{
+    static const char *const names[] = {"authorization", "x-api-key", "cookie"};
+    static const char *const schemes[] = {"basic ", "digest ", "bearer "};
+    size_t len = 0;
+
+    for (size_t i = 0; i < sizeof(names) / sizeof(names[0]) && len == 0; i++)
+        if (begins(text, n, names[i]))
+            len = strlen(names[i]);
+    bool mark = false;
+    while (len < n && len > 0 && text[len] != '\0' && strchr("\": \t=", text[len])) {
+        mark |= text[len] == ':' || text[len] == '=';
+        len++;
+    }
+    if (!mark)
+        return 0;
+    for (size_t i = 0; i < sizeof(schemes) / sizeof(schemes[0]); i++)
+        if (begins(text + len, n - len, schemes[i]))
+            return len + strlen(schemes[i]);
+    return len;
+}
+
 // secret_at returns the length of a secret that begins here, 0 if none does, and what of its
 // beginning may stay.
 static size_t secret_at(const char *text, size_t n, bool word, const char *known, size_t *ret_kept)
@@ -91,6 +130,18 @@ static size_t secret_at(const char *text, size_t n, bool word, const char *known
         return len;
     if (known && strlen(known) >= KNOWN_MIN && begins(text, n, known))
         return strlen(known);
+    if ((len = user_length(text, n)) > 0) {
+        *ret_kept = 3;
+        return len;
+    }
+    if (word && (len = field_length(text, n)) > 0) {
+        while (len < n && (text[len] == ' ' || text[len] == '"'))
+            len++;
+        *ret_kept = len;
+        while (len < n && !isspace((unsigned char)text[len]) && text[len] != '"')
+            len++;
+        return len;
+    }
     if (word && (len = bearer_length(text, n)) > 0) {
         *ret_kept = len;
         while (len < n && !isspace((unsigned char)text[len]) && text[len] != '"')
@@ -127,8 +178,10 @@ size_t redact_text(char *text, size_t n, const char *known)
 
 /* ---------------------------------------------------------------- config */
 
-// value_may_stay says whether the value of a key tells no secret.
-static bool value_may_stay(const char *key, size_t key_len, const char *value, size_t n)
+// value_may_stay says whether the value of a key tells no secret.  ret_alone: and nothing that
+// stands in lines below it can belong to it.
+static bool value_may_stay(const char *key, size_t key_len, const char *value, size_t n,
+                           bool *ret_alone)
 {
     for (uint32_t i = 0; i < conf_opts_n; i++) {
         const struct conf_opt *opt = &conf_opts[i];
@@ -136,6 +189,7 @@ static bool value_may_stay(const char *key, size_t key_len, const char *value, s
             continue;
         bool file = strcmp(opt->section, "net") == 0 &&
                     (strcmp(opt->key, "keys") == 0 || strcmp(opt->key, "tls_key") == 0);
+        *ret_alone = file;
         return !file || n == 0 || value[0] == '/' || value[0] == '.' ||
                begins(value, n, "credential:");
     }
@@ -145,6 +199,28 @@ static bool value_may_stay(const char *key, size_t key_len, const char *value, s
 static bool gap(char c)
 {
     return c == ' ' || c == '\t' || c == '\r';
+}
+
+// names_secret says whether a name's last word is one that secrets have.
+static bool names_secret(const char *name, size_t n)
+{
+    static const char *const words[] = {"password", "passwd", "secret", "token", "key"};
+
+    for (size_t i = 0; i < sizeof(words) / sizeof(words[0]); i++)
+        if (n >= strlen(words[i]) && begins(name + n - strlen(words[i]), n, words[i]))
+            return true;
+    return false;
+}
+
+// remark_redact takes away what stands behind " ;" in a value that may stay.
+static bool remark_redact(char *value, size_t n)
+{
+    for (size_t i = 1; i < n; i++)
+        if (value[i] == ';' && gap(value[i - 1])) {
+            blank(value + i + 1, n - i - 1);
+            return i + 1 < n;
+        }
+    return false;
 }
 
 // line_redact looks at one line, comments too: a value that was commented out is still a value.
@@ -172,11 +248,17 @@ static bool line_redact(char *line, size_t n, bool *goes_on)
         last--;
     while (value < n && gap(line[value]))
         value++;
-    if (comment && (memchr(line + first, ' ', last - first) ||
-                    (line[mark] == ':' && memchr(line + value, ' ', n - value))))
+    bool given = line[mark] == '=' &&
+                 ((value == mark + 1 && value < n) || names_secret(line + first, last - first));
+    if (comment && !given &&
+        (memchr(line + first, ' ', last - first) ||
+         (line[mark] == ':' && memchr(line + value, ' ', n - value))))
         return false; // a sentence
-    if (value_may_stay(line + first, last - first, line + value, n - value))
-        return false;
+    bool alone = false;
+    if (value_may_stay(line + first, last - first, line + value, n - value, &alone)) {
+        *goes_on |= !comment && alone;
+        return remark_redact(line + value, n - value);
+    }
     *goes_on |= !comment;
     blank(line + value, n - value);
     return value < n;

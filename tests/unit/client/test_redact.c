@@ -41,6 +41,11 @@ static void test_text(void)
         {"Authorization: Bearer abc.def==\nnext", "Authorization: Bearer *********\nnext"},
         {"authorization: bearer  \"x y\"", "authorization: bearer  \"* y\""},
         {"forbearer x", "forbearer x"},
+        {"x-api-key: abc\n", "x-api-key: ***\n"},
+        {"\"Authorization\": \"Basic YTpi\"", "\"Authorization\": \"Basic ****\""},
+        {"authorization of users", "authorization of users"},
+        {"see https://me:pw@host/x", "see https://*****@host/x"},
+        {"https://host/a@b", "https://host/a@b"},
         {"the bearer", "the bearer"},
         {"alice " HASH " 2026-11-23",
          "alice **************************************************************** 2026-11-23"},
@@ -78,6 +83,10 @@ static void test_config(void)
         {"pack = /a\n  /b\n", "pack = /a\n  /b\n"},
         {"[a:b]\n# It says: so\n# yes: or no\n", "[a:b]\n# It says: so\n# yes: or no\n"},
         {"#api_key: hunter2\n", "#api_key: *******\n"},
+        {"keys = /etc/keys\n hunter2\n", "keys = /etc/keys\n *******\n"},
+        {"port = tap:x ; pw hunter2\n", "port = tap:x ;***********\n"},
+        {"# export SOME=hunter2\n", "# export SOME=*******\n"},
+        {"# admin password = hunter2\n", "# admin password = *******\n"},
     };
     for (size_t i = 0; i < ARRAY_LEN(rows); i++)
         check(rows[i].text, rows[i].after, NULL, true);
