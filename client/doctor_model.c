@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #define SAMPLE_N       8 // experts of V3: 0.4 GB of reading
 #define GIB            (1024.0 * 1024 * 1024)
@@ -73,8 +74,11 @@ void doctor_checkpoint(struct doctor *doctor)
         doctor_add(doctor, VERDICT_WARN, "checkpoint", "run expertctl doctor as root",
                    "%s cannot be read by this user", doctor->conf.model_path);
     else if (err)
-        doctor_add(doctor, VERDICT_FAIL, "checkpoint", "fetch what is missing again", "%s",
-                   fault.text);
+        doctor_add(doctor, VERDICT_FAIL, "checkpoint",
+                   access(doctor->conf.model_path, F_OK) == 0
+                       ? "fetch what is missing again"
+                       : "mount its drive, or name another: expertctl setup --model DIR",
+                   "%s", fault.text);
     if (err)
         return;
     doctor_add(doctor, VERDICT_OK, "checkpoint", "", "%s: complete, %u files",

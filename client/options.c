@@ -184,12 +184,15 @@ static unsigned option_commands(const char *name)
     return commands;
 }
 
-static const struct option_row *option_find(const char *name, size_t len)
+// option_find returns the row of a command, or any other of that name, or NULL.
+static const struct option_row *option_find(const char *name, size_t len, enum command command)
 {
+    const struct option_row *found = NULL;
     for (size_t i = 0; i < OPTION_ROWS; i++)
-        if (strlen(option_rows[i].name) == len && memcmp(option_rows[i].name, name, len) == 0)
-            return &option_rows[i];
-    return NULL;
+        if (strlen(option_rows[i].name) == len && memcmp(option_rows[i].name, name, len) == 0 &&
+            (!found || option_rows[i].commands & BIT(command)))
+            found = &option_rows[i];
+    return found;
 }
 
 // option_word_is_listed says whether the word is one of "a|b|c".
@@ -262,7 +265,8 @@ static int option_take(int argc, char **argv, int *at, struct options *options, 
     const char *word = argv[*at] + 1 + (argv[*at][1] == '-');
     const char *equals = strchr(word, '=');
     size_t name_len = equals ? (size_t)(equals - word) : strlen(word);
-    const struct option_row *row = argv[*at][1] == '-' ? option_find(word, name_len) : NULL;
+    const struct option_row *row =
+        argv[*at][1] == '-' ? option_find(word, name_len, options->command) : NULL;
     if (!row)
         return fault_set(fault, EINVAL,
                          "unknown option '%s' (a text that begins with '-' goes behind '--')",

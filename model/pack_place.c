@@ -342,8 +342,8 @@ static int space_fault(const struct pack_place *place, uint32_t part, uint64_t n
 {
     return fault_set(fault, ENOSPC,
                      "%s: its file system has %" PRIu64 " bytes free; the pack needs %" PRIu64
-                     " (%.1f GB) more there: free some and run this again, or choose another place",
-                     file_label(place->path[part]), free_bytes, need, (double)need / 1e9);
+                     " (%.1f MB) more there: free some and run this again, or choose another place",
+                     file_label(place->path[part]), free_bytes, need, (double)need / 1e6);
 }
 
 // space_reserve asks for all space at once: a drive that is too small says so now and not after

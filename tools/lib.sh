@@ -85,9 +85,9 @@ full_disk() {
 setup_build() {
     dir=$1
     shift
-    mkdir -p "$dir" 2>/dev/null || die "$dir cannot be made; is this folder yours?"
-    if [ ! -w "$dir" ]; then
+    if ! mkdir -p "$dir" 2>/dev/null || [ ! -w "$dir" ]; then
         [ -w "$root" ] || die "this clone belongs to someone else: make one of your own, or use sudo"
+        [ -e "$dir" ] || die "$dir cannot be made"
         die "$dir belongs to someone else; remove it (sudo rm -r '$dir')"
     fi
     if [ -f "$dir/build.ninja" ]; then

@@ -241,7 +241,10 @@ int listener_open_loopback(const char *text, struct listener *ret, struct fault 
                             "/systemd/loopback.conf && systemctl daemon-reload",
                             text);
         else
-            err = fault_set(fault, errno, "[listen] loopback = %s: %s", text, strerror(errno));
+            err = fault_set(fault, errno, "[listen] loopback = %s: %s%s", text, strerror(errno),
+                            errno == EADDRINUSE ? "; another program has this port ('ss -ltnp' "
+                                                  "names it)"
+                                                : "");
         listener_close(&l);
         return err;
     }
