@@ -50,7 +50,7 @@ int address_url(const char *url, struct address *ret, struct fault *fault)
 {
     struct address address = {.kind = ADDRESS_TCP};
     struct http_parser_url parts;
-    char schema[8] = "", path[2] = "";
+    char schema[8] = "", path[8] = "";
     const char *form = "an address of the form http://HOST:PORT or https://HOST:PORT";
 
     http_parser_url_init(&parts);
@@ -62,6 +62,9 @@ int address_url(const char *url, struct address *ret, struct fault *fault)
                 address_field(url, &parts, UF_HOST, address.host, sizeof(address.host)) &&
                 address_field(url, &parts, UF_PORT, address.port, sizeof(address.port)) &&
                 address_field(url, &parts, UF_PATH, path, sizeof(path));
+    // /v1 is what other clients of this API have in their base URL.
+    fits = fits && (!path[0] || strcmp(path, "/") == 0 || strcmp(path, "/v1") == 0 ||
+                    strcmp(path, "/v1/") == 0);
     address.tls = strcmp(schema, "https") == 0;
     if (!fits || (!address.tls && strcmp(schema, "http") != 0) || (parts.field_set & extra) ||
         !address.host[0])

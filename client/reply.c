@@ -57,7 +57,8 @@ int reply_error_text(unsigned status, const char *body, size_t body_len, struct 
         json_string_value(json_object_get(json_object_get(root, "error"), "message"));
 
     if (message)
-        fault_set(fault, EREMOTEIO, "%s (HTTP %u)", message, status);
+        fault_set(fault, EREMOTEIO, "%s (HTTP %u)%s", message, status,
+                  status == 401 ? "; --key, or better EXPERTD_KEY, is the key" : "");
     else
         fault_set(fault, EREMOTEIO, "the daemon answered with HTTP status %u", status);
     json_decref(root);

@@ -13,6 +13,8 @@ static void test_urls(void)
     } rows[] = {
         {"http://127.0.0.1:8080", "127.0.0.1", "8080", "127.0.0.1:8080", true, false},
         {"http://127.9.9.9:1/", "127.9.9.9", "1", "127.9.9.9:1", true, false},
+        {"http://localhost/v1", "localhost", "80", "localhost:80", true, false},
+        {"https://[::1]/v1/", "::1", "443", "[::1]:443", true, true},
         {"http://localhost", "localhost", "80", "localhost:80", true, false},
         {"http://[::1]:65535/", "::1", "65535", "[::1]:65535", true, false},
         {"http://10.0.0.1:80", "10.0.0.1", "80", "10.0.0.1:80", false, false},
@@ -43,7 +45,8 @@ static void test_wrong_urls(void)
         "https://",
         "httpss://127.0.0.1",
         "ftp://127.0.0.1",
-        "http://127.0.0.1/v1",
+        "http://127.0.0.1/v2",
+        "http://127.0.0.1/v1/models",
         "http://a:b@127.0.0.1/",
         "http://127.0.0.1/?x",
         "http://h:99999",
