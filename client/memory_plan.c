@@ -4,6 +4,7 @@
 #include "config.h"
 
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 
 // Host memory that is not planned for experts: the system, the page cache, the daemon itself.
@@ -52,6 +53,8 @@ int memory_plan_try(const struct conf *conf, const struct checkpoint *ck,
     memcpy(packs, conf->drives_pack, sizeof(packs));
     if (conf_list_split(packs, dirs, STREAM_DIRS_MAX) > 0)
         params.pack = dirs[0];
+    // Mesa would leave a folder in root's home for a device that computes nothing.
+    setenv("MESA_SHADER_CACHE_DISABLE", "true", 0);
     int err = engine_fits(ck, &params, whole, ret, fault);
     if (err == -ENOMEM && params.mtp && conf->model_mtp == CONF_MTP_AUTO) {
         params.mtp = false;

@@ -724,6 +724,7 @@ class Doctor(Folder):
             self.expect(self.doctor(), "memory plan", "fail", words)
         self.configure("[experts]", "place = slots", "ram = 1M", model=model)
         self.expect(self.doctor(), "memory plan", "ok", " of 64 experts in memory, the others")
+        self.assertFalse(os.path.exists(self.path("cache", "mesa_shader_cache")))
 
     def test_memory(self):
         self.configure("[model]", "context_max = 1048576", "[limits]", "sequences_max = 512",
