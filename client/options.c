@@ -309,6 +309,32 @@ static int options_take_arg(char *word, struct options *options, struct fault *f
     return 0;
 }
 
+static bool option_seen(const unsigned *seen, const char *name)
+{
+    for (size_t i = 0; i < OPTION_ROWS; i++)
+        if (seen[i] && strcmp(option_rows[i].name, name) == 0)
+            return true;
+    return false;
+}
+
+// Options of which a line takes one.
+static const char *const options_exclusive[][2] = {
+    {"socket", "url"},
+    {"key", "no-key"},
+    {"self-signed", "tls-certificate"},
+    {"self-signed", "tls-key"},
+};
+
+static int options_exclude(const unsigned *seen, struct fault *fault)
+{
+    for (size_t i = 0; i < sizeof(options_exclusive) / sizeof(options_exclusive[0]); i++) {
+        const char *const *pair = options_exclusive[i];
+        if (option_seen(seen, pair[0]) && option_seen(seen, pair[1]))
+            return fault_set(fault, EINVAL, "--%s and --%s exclude each other", pair[0], pair[1]);
+    }
+    return 0;
+}
+
 // options_check looks at what can only be judged when the whole line is read.
 static int options_check(const struct options *options, const unsigned *seen, struct fault *fault)
 {
@@ -327,9 +353,7 @@ static int options_check(const struct options *options, const unsigned *seen, st
     if (options->args_n > command->args_max)
         return fault_set(fault, EINVAL, "'%s': unexpected argument '%s'", command->name,
                          options->args[command->args_max]);
-    if (options->socket && options->url)
-        return fault_set(fault, EINVAL, "--socket and --url exclude each other");
-    return 0;
+    return options_exclude(seen, fault);
 }
 
 int options_parse(int argc, char **argv, struct options *ret, struct fault *fault)

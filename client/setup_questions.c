@@ -628,12 +628,24 @@ static int question_put(struct setup *setup, uint32_t number, struct fault *faul
     }
 }
 
+// question_skip refuses a flag that answers what is not asked: it would be lost without a word.
+static int question_skip(const struct setup *setup, uint32_t number, struct fault *fault)
+{
+    if (!flag_of(&setup->client->options, number))
+        return 0;
+    if (port_needed(setup))
+        return fault_set(fault, EINVAL, "--tls-key: setup makes the certificate, and its key too");
+    return fault_set(fault, EINVAL,
+                     "address and certificate are a port's, and there is none: "
+                     "--port names one");
+}
+
 int setup_questions(struct setup *setup, struct fault *fault)
 {
     int err = 0;
 
     for (uint32_t i = 0; i < ASK_COUNT && !err; i++)
-        if (!questions[i].needed || questions[i].needed(setup))
-            err = question_put(setup, i, fault);
+        err = !questions[i].needed || questions[i].needed(setup) ? question_put(setup, i, fault)
+                                                                 : question_skip(setup, i, fault);
     return err;
 }

@@ -474,7 +474,10 @@ class Setup(Folder):
                 (["--port", "eth0"], "eth0"), (["--key", "no key"], "letters, digits"),
                 (["--port", "0000:ff:1f.7"], "no such PCI device"),
                 (["--port", "tap:x", "--address", "here"], "dhcp"),
-                (["--port", "tap:x", "--tls-certificate", "/nowhere"], "/nowhere")):
+                (["--port", "tap:x", "--tls-certificate", "/nowhere"], "/nowhere"),
+                (["--address", "dhcp"], "--port names one"),
+                (["--port", "none", "--self-signed"], "--port names one"),
+                (["--port", "none", "--tls-key", "/nowhere"], "--port names one")):
             done = self.setup_ctl("--yes", *args, self.dir)
             self.assertEqual(done.returncode, 1, args)
             self.assertIn(why, done.stderr)
