@@ -146,8 +146,13 @@ static int word_set(const struct conf_opt *opt, const char *value, uint32_t *fie
                      value, all);
 }
 
-static int control_refuse(const struct conf_opt *opt, const char *value, struct fault *fault)
+// text_refuse finds what no text has: quotes would be part of it, and the file of that name is
+// nowhere.
+static int text_refuse(const struct conf_opt *opt, const char *value, struct fault *fault)
 {
+    if (*value == '"' || *value == '\'')
+        return fault_set(fault, EINVAL, "[%s] %s = %.60s: is written without quotes", opt->section,
+                         opt->key, value);
     for (; *value; value++)
         if ((unsigned char)*value < 0x20 || *value == 0x7f)
             return fault_set(fault, EINVAL, "[%s] %s: has a control character", opt->section,
@@ -160,7 +165,7 @@ static int text_set(const struct conf_opt *opt, const char *value, char *field, 
     size_t len = strlen(value);
     if (len > opt->max)
         return range_fault(opt, value, fault);
-    int err = control_refuse(opt, value, fault);
+    int err = text_refuse(opt, value, fault);
     if (err != 0)
         return err;
     memset(field, 0, CONF_TEXT_MAX);
@@ -171,7 +176,7 @@ static int text_set(const struct conf_opt *opt, const char *value, char *field, 
 // list_add puts the texts of a value behind those that the list has: no blanks around, none empty.
 static int list_add(const struct conf_opt *opt, const char *value, char *field, struct fault *fault)
 {
-    int err = control_refuse(opt, value, fault);
+    int err = text_refuse(opt, value, fault);
     if (err != 0)
         return err;
     size_t used = strlen(field), texts = used > 0;

@@ -168,6 +168,9 @@ static void test_mistakes(void)
     check_refused(text, "longer than 107 bytes");
     snprintf(text, sizeof(text), "[model]\npath = a\tb\n");
     check_refused(text, "control character");
+    check_refused("[model]\npath = \"/srv/model\"\n",
+                  "test:2: [model] path = \"/srv/model\": is written");
+    check_refused("[drives]\nshards = '/a', '/b'\n", "without quotes");
 
     struct conf conf;
     struct fault fault;
