@@ -35,7 +35,9 @@ static int stage_place(struct stage *stage, const char *path, struct fault *faul
         made[0] = '\0'; // what cannot be made shows when the file is opened
         return 0;
     }
-    return chmod(made, 0755) == 0 ? 0 : -errno; // whatever the umask
+    if (chmod(made, 0755) != 0) // whatever the umask
+        return fault_set(fault, errno, "%.200s: %s", made, strerror(errno));
+    return 0;
 }
 
 static int stage_write(int fd, const char *bytes, size_t n, mode_t mode)
