@@ -8,6 +8,7 @@
 // One thread.
 #pragma once
 #include "base/fault.h"
+#include "client/sight.h"
 #include "daemon/conf.h"
 #include "model/checkpoint.h"
 #include "model/device_info.h"
@@ -57,6 +58,8 @@ struct doctor {
     char packs_text[CONF_LIST_MAX], shards_text[CONF_LIST_MAX];
     const char *pack_dirs[STREAM_DIRS_MAX], *shard_dirs[STREAM_DIRS_MAX];
     uint32_t packs_n, shards_n;
+    struct sight sight;   // what of homes the service needs, where the unit hides them
+    bool sight_shown;     // and it is shown all of that
     uint64_t token_bytes; // that a token reads from drives, by the plan; 0: none
 
     struct finding findings[DOCTOR_FINDINGS_MAX];
@@ -80,6 +83,9 @@ const char *doctor_word(const char *path, struct doctor_word *ret);
 
 // doctor_unit_has says whether the unit, or a drop-in of it, has a line with these words.
 bool doctor_unit_has(const struct doctor *doctor, const char *words);
+// doctor_unit_shows says whether a line brings a directory back that the unit hides
+// (client/sight.h).
+bool doctor_unit_shows(const struct doctor *doctor, const char *dir);
 // doctor_unit_value finds the last KEY=VALUE of unit and drop-ins; false if there is none.
 bool doctor_unit_value(const struct doctor *doctor, const char *key, char *ret, size_t bytes);
 

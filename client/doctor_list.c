@@ -9,7 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define LINE_BYTES 512u
+#define LINE_BYTES (2u * PATH_MAX)
 
 const char *const verdict_name[] = {
     [VERDICT_OK] = "ok",
@@ -81,7 +81,8 @@ bool doctor_read(const struct doctor *doctor, const char *path, char *ret, size_
 // A look through unit and drop-ins: a line is what is searched.
 struct unit_look {
     const char *words; // a line has these ...
-    const char *key;   // ... or begins with this and '='
+    const char *key;   // ... or begins with this and '=' ...
+    const char *dir;   // ... or brings this back into sight
     char *value;       // of the last such line
     size_t bytes;
     bool found;
@@ -97,6 +98,10 @@ static void unit_file(const char *path, struct unit_look *look)
         if (line[0] == '#' || line[0] == ';')
             continue;
         size_t n = look->key ? strlen(look->key) : 0;
+        const char *value = strchr(line, '=');
+        if (look->dir && value && strncmp(line, "Bind", 4) == 0 &&
+            sight_shows(value + 1, look->dir))
+            look->found = true;
         if (look->words && strstr(line, look->words))
             look->found = true;
         if (n > 0 && strncmp(line, look->key, n) == 0 && line[n] == '=') {
@@ -143,6 +148,13 @@ static void unit_look(const struct doctor *doctor, struct unit_look *look)
 bool doctor_unit_has(const struct doctor *doctor, const char *words)
 {
     struct unit_look look = {.words = words};
+    unit_look(doctor, &look);
+    return look.found;
+}
+
+bool doctor_unit_shows(const struct doctor *doctor, const char *dir)
+{
+    struct unit_look look = {.dir = dir};
     unit_look(doctor, &look);
     return look.found;
 }

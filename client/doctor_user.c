@@ -116,6 +116,8 @@ static void user_child(const struct doctor *d, const struct passwd *user, int ou
 {
     struct user_answer answer = {0};
 
+    if (d->sight_shown && d->sight.n > 0 && sight_enter(&d->sight) != 0)
+        _exit(1); // so nothing can be said
     if (initgroups(user->pw_name, user->pw_gid) != 0 ||
         setresgid(user->pw_gid, user->pw_gid, user->pw_gid) != 0 ||
         setresuid(user->pw_uid, user->pw_uid, user->pw_uid) != 0)
@@ -145,35 +147,69 @@ static int user_try(const struct doctor *d, const struct passwd *user, struct us
     return n == (ssize_t)sizeof(*ret) ? 0 : -EIO;
 }
 
-// hidden: what the unit's sandbox does not show to the daemon.
-static const char *hidden(const char *path)
-{
-    static const char *const places[] = {"/home/", "/root/", "/run/user/", "/tmp/", "/var/tmp/"};
+/* ----------------------------------------------------------------- sandbox */
 
-    for (size_t i = 0; i < sizeof(places) / sizeof(places[0]); i++)
-        if (strncmp(path, places[i], strlen(places[i])) == 0)
-            return places[i];
-    return NULL;
+// hides says whether the unit hides a place.
+static bool hides(const struct doctor *d, const char *place)
+{
+    static const char *const not [] = {"no", "false", "off", "0", "read-only"};
+    char value[256];
+
+    if (!doctor_unit_value(d, strstr(place, "/tmp") ? "PrivateTmp" : "ProtectHome", value,
+                           sizeof(value)))
+        return false;
+    for (size_t i = 0; i < sizeof(not ) / sizeof(not [0]); i++)
+        if (strcmp(value, not [i]) == 0)
+            return false;
+    return true;
+}
+
+static void hidden_one(struct doctor *d, const char *path)
+{
+    const char *place = sight_hidden(path);
+
+    if (!place || !hides(d, place) || doctor_unit_shows(d, path))
+        return;
+    d->sight_shown = false;
+    doctor_add(d, VERDICT_FAIL, "sandbox",
+               sight_home(path) ? "expertctl setup --yes --force, and the commands that it prints: "
+                                  "the service is shown it; or move it, to /srv for example"
+                                : "move it, to /srv for example",
+               "the service does not see what lies below %s: %s", place, path);
+}
+
+static bool in_sight(const struct sight *sight, const char *path)
+{
+    for (uint32_t i = 0; i < sight->n; i++)
+        if (strcmp(sight->dirs[i], path) == 0)
+            return true;
+    return false;
 }
 
 static void hidden_look(struct doctor *d)
 {
     const char *paths[1 + 2 * STREAM_DIRS_MAX] = {d->conf.model_path};
     uint32_t n = 1;
-    char unit[256];
+    struct fault fault;
 
-    if (!d->usual || !doctor_unit_value(d, "ProtectHome", unit, sizeof(unit)) ||
-        doctor_unit_has(d, "BindReadOnlyPaths="))
+    if (!hides(d, "/home"))
         return;
     for (uint32_t i = 0; i < d->packs_n; i++)
         paths[n++] = d->pack_dirs[i];
     for (uint32_t i = 0; i < d->shards_n; i++)
         paths[n++] = d->shard_dirs[i];
+    d->sight_shown = true;
     for (uint32_t i = 0; i < n; i++)
-        if (hidden(paths[i]))
-            doctor_add(d, VERDICT_FAIL, "sandbox", "move it, to /srv for example",
-                       "the service does not see what lies below %s: %s", hidden(paths[i]),
-                       paths[i]);
+        if (sight_add(&d->sight, paths[i], &fault) != 0) {
+            d->sight_shown = false;
+            doctor_add(d, VERDICT_FAIL, "sandbox", "move it, to /srv for example", "%s",
+                       fault.text);
+        }
+    for (uint32_t i = 0; i < n; i++)
+        if (!in_sight(&d->sight, paths[i])) // by another name, or elsewhere
+            hidden_one(d, paths[i]);
+    for (uint32_t i = 0; i < d->sight.n; i++)
+        hidden_one(d, d->sight.dirs[i]);
 }
 
 void doctor_user(struct doctor *doctor)

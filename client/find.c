@@ -3,6 +3,7 @@
 
 #include <dirent.h>
 #include <fcntl.h>
+#include <glob.h>
 #include <mntent.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -133,6 +134,20 @@ void find_below(struct find *find, const char *place)
     free(real);
 }
 
+void find_hub(struct find *find, const char *homes)
+{
+    char pattern[PATH_MAX];
+    glob_t hits;
+
+    if (snprintf(pattern, sizeof(pattern), "%s/.cache/huggingface/hub/models--*/snapshots",
+                 homes) >= PATH_MAX ||
+        glob(pattern, GLOB_NOSORT | GLOB_ONLYDIR, NULL, &hits) != 0)
+        return;
+    for (size_t i = 0; i < hits.gl_pathc; i++)
+        find_below(find, hits.gl_pathv[i]);
+    globfree(&hits);
+}
+
 void find_usual(struct find *find)
 {
     static const char *const places[] = {"/srv",  "/mnt",    "/media",          "/opt",
@@ -153,6 +168,8 @@ void find_usual(struct find *find)
     }
     if (mounts)
         endmntent(mounts);
+    find_hub(find, "/home/*");
+    find_hub(find, "/root");
 }
 
 bool find_copies(const char *dir, const char *name, uint64_t bytes)

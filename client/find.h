@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // find: directories of this machine that hold a checkpoint, copies of its shards, or a pack.  Looks
 // at names and sizes alone, below given places or below mounted drives and the usual folders; to a
-// bounded depth and number, and follows no links.
+// bounded depth and number, and follows no links but those of files.
 // One thread; waits for drives.
 #pragma once
 #include "daemon/conf.h"
@@ -32,8 +32,10 @@ struct find {
 
 // find_below looks at a directory and those in it.
 void find_below(struct find *find, const char *place);
-// find_usual looks below drives that are mounted and below /srv, /mnt, /media, /opt, /data and
-// /var/lib/expertd.
+// find_hub looks into the caches of Hugging Face's hub in homes.  homes: a pattern of glob(3).
+void find_hub(struct find *find, const char *homes);
+// find_usual looks below drives that are mounted, below /srv, /mnt, /media, /opt, /data and
+// /var/lib/expertd, and into those caches.
 void find_usual(struct find *find);
 
 // find_copies says whether a directory has a file of this name and size, as a copy of a shard would

@@ -161,6 +161,8 @@ static uint32_t setup_commands(const struct setup *setup, char ret[COMMANDS_MAX]
         snprintf(ret[n++], PATH_MAX + 64,
                  "systemctl stop expertd && systemctl disable --now expertd-vfio@%s.service",
                  setup->port_before.device);
+    if (setup->sight.n == 0 && access(SETUP_SIGHT, F_OK) == 0)
+        snprintf(ret[n++], PATH_MAX + 64, "rm " SETUP_SIGHT);
     if (setup->port.kind == NIC_PCI) {
         snprintf(ret[n++], PATH_MAX + 64,
                  "cp " EXPERTD_DATADIR "/systemd/hugepages.conf /etc/sysctl.d/80-expertd.conf && "
@@ -184,13 +186,16 @@ static void report_json(const struct setup *setup, bool good, const char *said,
                         char commands[COMMANDS_MAX][PATH_MAX + 64], uint32_t n)
 {
     json_t *written = json_array(), *next = json_array();
-    json_t *root = json_pack("{s:s, s:o, s:o, s:b}", "config", setup->config, "written", written,
-                             "next", next, "valid", (int)good);
+    json_t *shown = json_array();
+    json_t *root = json_pack("{s:s, s:o, s:o, s:o, s:b}", "config", setup->config, "written",
+                             written, "next", next, "shown", shown, "valid", (int)good);
 
     for (uint32_t i = 0; i < setup->written_n; i++)
         json_array_append_new(written, json_string(setup->written[i]));
     for (uint32_t i = 0; i < n; i++)
         json_array_append_new(next, json_string(commands[i]));
+    for (uint32_t i = 0; i < setup->sight.n; i++)
+        json_array_append_new(shown, json_string(setup->sight.dirs[i]));
     if (setup->memory[0])
         json_object_set_new(root, "memory", json_string(setup->memory));
     if (!good)
@@ -209,6 +214,8 @@ static void report_text(const struct setup *setup, bool good, const char *said,
     for (uint32_t i = 0; i < setup->written_n; i++)
         printf("  %s\n", setup->written[i]);
     printf("Model: %s\n", conf_edit_get(&setup->edit, "model", "path"));
+    for (uint32_t i = 0; i < setup->sight.n; i++)
+        printf("Shown to the service, read-only: %s\n", setup->sight.dirs[i]);
     if (setup->memory[0])
         printf("Memory: %s.\n", setup->memory);
     if (setup->key_name[0])

@@ -9,6 +9,7 @@
 #include "client/conf_edit.h"
 #include "client/find.h"
 #include "client/net_bind.h"
+#include "client/sight.h"
 #include "client/stage.h"
 #include "io/net/nic.h"
 #include "model/checkpoint.h"
@@ -16,6 +17,7 @@
 #define SETUP_NICS_MAX  32u
 #define SETUP_LINES_MAX 12u
 #define SETUP_DROPIN    "/etc/systemd/system/expertd.service.d/port.conf"
+#define SETUP_SIGHT     "/etc/systemd/system/expertd.service.d/home.conf"
 #define SETUP_DEFAULT   EXPERTD_SYSCONFDIR "/expertd/expertd.conf"
 
 struct setup {
@@ -34,6 +36,9 @@ struct setup {
     struct checkpoint *checkpoint; // the chosen one
     char memory[256];              // what the plan is; "": nothing can be said
     char memory_short[512];        // why it does not fit; "": it does
+
+    struct sight sight;     // what the service has to be shown: of the model ...
+    uint32_t sight_model_n; // ... these, then of drives
 
     struct nic_name port, port_before; // kind NIC_KIND_COUNT: none
     bool self_signed;

@@ -46,6 +46,22 @@ static uint32_t number_of(const char *text, uint32_t n)
     return text[0] >= '1' && text[0] <= '9' && !*end && number <= n ? (uint32_t)number : 0;
 }
 
+// path_full says whether a path is written as it is really: the service has another directory, and
+// is shown of homes what it needs, without the links that lead there.
+static bool path_full(const char *path)
+{
+    char *real = realpath(path, NULL);
+    bool full = path[0] != '/' || sight_home(path) || (real && sight_home(real));
+    free(real);
+    return full;
+}
+
+// shown notes what the service's sandbox hides of a directory.
+static int shown(struct setup *setup, const char *dir, struct fault *fault)
+{
+    return setup->usual ? sight_add(&setup->sight, dir, fault) : 0;
+}
+
 static bool none(const char *answer)
 {
     return !answer[0] || strcmp(answer, "none") == 0;
@@ -102,13 +118,17 @@ static int model_take(struct setup *setup, const char *answer, struct fault *fau
                          "no checkpoint was found: name its directory (--model DIR), or where to "
                          "look (expertctl setup DIR)");
     const char *path = one ? one->path : answer;
-    if (path[0] != '/' && (real = realpath(path, NULL)))
+    if (path_full(path) && (real = realpath(path, NULL)))
         path = real;
     checkpoint_close(&setup->checkpoint);
     int err = checkpoint_open(path, &setup->checkpoint, fault);
     if (err == -ENOENT && !answer[strspn(answer, "0123456789")])
         err = fault_set(fault, ENOENT, "there is no number %.20s above, and no such directory",
                         answer);
+    setup->sight.n = 0;
+    if (!err)
+        err = shown(setup, path, fault);
+    setup->sight_model_n = setup->sight.n;
     if (!err)
         err = conf_edit_set(&setup->edit, "model", "path", path, fault);
     free(real);
@@ -201,10 +221,12 @@ static int drives_sort(struct setup *setup, char *answer, char *packs, char *sha
             return fault_set(fault, errno, "%.200s: %s", dir, strerror(errno));
         bool pack = dir_is_pack(real), fits = pack ? pack_fits(setup, real, fault) : true;
         if (fits)
-            list_join(pack ? packs : shards, ANSWER_BYTES, dir[0] == '/' ? dir : real);
+            list_join(pack ? packs : shards, ANSWER_BYTES, path_full(dir) ? real : dir);
         if (!pack && !shards_copy(setup, real))
             fits = fault_set(fault, ENOENT, "%.200s holds neither a pack nor a shard of %.150s",
                              dir, checkpoint_dir(setup->checkpoint)) == 0;
+        if (fits)
+            fits = shown(setup, real, fault) == 0;
         free(real);
         if (!fits)
             return -EINVAL;
@@ -222,6 +244,7 @@ static int drives_take(struct setup *setup, const char *answer, struct fault *fa
 
     if (!none(answer))
         snprintf(list, sizeof(list), "%s", answer);
+    setup->sight.n = setup->sight_model_n;
     int err = drives_sort(setup, list, packs, shards, fault);
     if (!err)
         err = conf_edit_set(&setup->edit, "drives", "pack", packs, fault);

@@ -136,6 +136,20 @@ static int write_dropin(struct setup *setup, struct fault *fault)
     return err;
 }
 
+// write_sight shows the service what it needs of homes.
+static int write_sight(struct setup *setup, struct fault *fault)
+{
+    struct text text = {0};
+
+    if (setup->sight.n == 0 || access(EXPERTD_DATADIR "/systemd", F_OK) != 0)
+        return 0;
+    int err = sight_text(&setup->sight, &text);
+    err = err ? fault_set(fault, -err, "%s: %s", SETUP_SIGHT, strerror(-err))
+              : write_add(setup, SETUP_SIGHT, &text, MODE_PUBLIC, fault);
+    text_free(&text);
+    return err;
+}
+
 // keys_path is where the daemon will look.
 static const char *keys_path(const struct setup *setup)
 {
@@ -171,6 +185,8 @@ int setup_write(struct setup *setup, struct fault *fault)
         err = write_certificate(setup, fault);
     if (!err && port && setup->usual)
         err = write_dropin(setup, fault);
+    if (!err)
+        err = write_sight(setup, fault);
     if (!err)
         err = write_config(setup, fault);
     if (!err && setup->key_name[0]) {

@@ -10,7 +10,7 @@
 #include <stdint.h>
 #include <sys/types.h>
 
-#define STAGE_MAX 8u
+#define STAGE_MAX 12u
 
 enum stage_state {
     STAGE_BESIDE,  // where it was written; or in place for good

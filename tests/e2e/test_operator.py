@@ -625,6 +625,46 @@ class Setup(Folder):
         self.assertIn("models/demo", second)
         self.assertIn("namei -l", second)
 
+    def test_home(self):
+        """A checkpoint that was downloaded to a home that nobody else may enter."""
+        if EXPERTCTL.startswith(("/home/", "/root/")):
+            self.skipTest("the program itself lies in a home")
+        self.model()
+        hub = "/home/me/.cache/hub/models--demo"
+        dropin = "/etc/systemd/system/expertd.service.d/home.conf"
+        unit = os.path.join(os.path.dirname(os.path.abspath(__file__)), "../../etc/systemd",
+                            "expertd.service.in")
+        done = self.namespace(f"""
+            mount -t tmpfs none /home; mkdir -p {hub}/blobs {hub}/snapshots/1 /home/me/other
+            for file in {self.dir}/models/demo/*; do
+                name=$(basename $file); cp -r $file {hub}/blobs/$name.blob
+                ln -s ../../blobs/$name.blob {hub}/snapshots/1/$name
+            done
+            chmod 700 /home/me /home/me/.cache; cp {unit} /etc/systemd/system/expertd.service
+            {EXPERTCTL} --json setup --yes --model {hub}/snapshots/1 >{self.dir}/said
+            cat {dropin}; {EXPERTCTL} doctor | grep user: || true; echo ==
+            mv {dropin} {self.dir}/kept; {EXPERTCTL} doctor | grep -E 'sandbox:' || true; echo ==
+            mv {self.dir}/kept {dropin}; chmod o-rx {hub}/blobs
+            {EXPERTCTL} doctor | grep user: || true; echo ==
+            {EXPERTCTL} setup --yes --force --model {self.dir}/models/demo | grep home.conf
+            cp -r {hub}/blobs /home/you; for f in /home/you/*; do mv $f ${{f%.blob}}; done
+            {EXPERTCTL} setup --yes --force --model /home/you || echo {dropin}
+            """)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        with open(self.path("said")) as f:
+            said = json.load(f)
+        self.assertEqual(said["shown"], [hub + "/snapshots/1", hub + "/blobs"])
+        self.assertIn(dropin, said["written"])
+        shown, lost, closed, rest = done.stdout.split("==\n")
+        self.assertIn(f'ProtectHome=tmpfs\nBindReadOnlyPaths="-{hub}/snapshots/1"\n'
+                      f'BindReadOnlyPaths="-{hub}/blobs"\n', shown)
+        self.assertIn("ok    user: expertd may open", shown)
+        self.assertIn(f"below /home: {hub}/snapshots/1", lost)
+        self.assertIn(f"below /home: {hub}/blobs", lost)
+        self.assertIn("fail  user: the user expertd cannot open " + hub, closed)
+        self.assertIn("rm " + dropin, rest)
+        self.assertIn("all of a home", done.stderr)
+
 
 class Doctor(Folder):
     def configure(self, *lines, model=None):

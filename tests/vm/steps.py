@@ -4,6 +4,7 @@
 A step returns a note for the log, or raises Broken.  STEPS says which of them nothing can go on without.
 """
 import base64
+import contextlib
 import json
 import re
 
@@ -69,6 +70,12 @@ class Operator:
             stream.check(golden)
             notes.append("%u events, text after %.1f s" % (stream.events, stream.first_s))
         return "; ".join(notes)
+
+    def ask_socket(self):
+        """Asks for a golden answer over the socket, as a user of the group."""
+        text = self.m.run("runuser -u alice -- expertctl --quiet ask --temperature 0 --reasoning hide "
+                          "'%s'" % self.golden[0].question)
+        check(self.golden[0].content in text, "another answer: " + text)
 
     def files(self):
         """What there is of files outside of /srv, logs, and the databases of apt and dpkg."""
@@ -213,9 +220,7 @@ def serves_socket(op):
     op.m.run("id alice >/dev/null 2>&1 || useradd -m -G expertd alice; "
              "id mallory >/dev/null 2>&1 || useradd -m mallory")
     golden = op.golden[0]
-    text = op.m.run("runuser -u alice -- expertctl --quiet ask --temperature 0 --reasoning hide '%s'" %
-                    golden.question)
-    check(golden.content in text, "another answer: " + text)
+    op.ask_socket()
     refused = op.m.try_run("runuser -u mallory -- expertctl ask '%s'" % golden.question)
     check(refused.status == 3, "who is not in the group gets status %d: %s" % (
         refused.status, refused.text))
@@ -399,11 +404,23 @@ PORT_KINDS = {
 }
 
 
-def serves_kind(op, port, within, once_up):
-    """Configures a port by setup, does what it says, and asks over HTTPS."""
-    said = json.loads(op.m.run(
-        "expertctl --json setup --yes --force --model /srv/demo --drives none --port %s "
-        "--address 10.77.0.2/24 --self-signed --no-key" % port))
+@contextlib.contextmanager
+def another_configuration(op):
+    """What is configured meanwhile is taken back, and the service runs as before."""
+    op.m.run("mkdir /root/before; cp -a /etc/expertd %s /root/before/" % SERVICE)
+    try:
+        yield
+    finally:
+        op.m.run("systemctl stop expertd; rm -r /etc/expertd %s; mv /root/before/expertd /etc/; "
+                 "mv /root/before/* %s; rmdir /root/before; systemctl daemon-reload; "
+                 "systemctl enable --now expertd-vfio@%s.service; systemctl restart expertd" % (
+                     SERVICE, SERVICE, Machine.PORT_NIC))
+        op.wait_active()
+
+
+def set_up(op, options):
+    """Has setup write another configuration, does what it says, and waits for the daemon."""
+    said = json.loads(op.m.run("expertctl --json setup --yes --force --no-key " + options))
     check(said["valid"], "setup: " + said.get("error", ""))
     for line in said["next"]:
         if not re.search(r"restart expertd$|doctor", line):
@@ -411,6 +428,12 @@ def serves_kind(op, port, within, once_up):
     op.m.run("systemctl restart --no-block expertd")
     wait_for("expertd starts", lambda: op.show("expertd", "ActiveState") != "activating", pause_s=0.5)
     op.wait_active()
+    return said
+
+
+def serves_kind(op, port, within, once_up):
+    """A port of this kind, asked over HTTPS."""
+    set_up(op, "--model /srv/demo --drives none --port %s --address 10.77.0.2/24 --self-signed" % port)
     op.m.run(once_up or "true")
     golden = op.golden[0]
     text = op.m.run("EXPERTD_KEY=%s %sexpertctl --url https://10.77.0.2 --ca /etc/expertd/tls.crt "
@@ -424,18 +447,40 @@ def serves_kind(op, port, within, once_up):
 
 def serves_kinds(op):
     """Ports without a NIC of their own work within their drop-ins, too."""
-    op.m.run("mkdir /root/before; cp -a /etc/expertd/. /root/before/; cp %s/port.conf /root/; "
-             "ip netns add outside; ip link add veth0 type veth peer name veth1 netns outside; "
+    op.m.run("ip netns add outside; ip link add veth0 type veth peer name veth1 netns outside; "
              "ip link set veth0 up; ip -n outside address add 10.77.0.1/24 dev veth1; "
-             "ip -n outside link set veth1 up; ip netns exec outside ethtool -K veth1 tx off" % SERVICE)
+             "ip -n outside link set veth1 up; ip netns exec outside ethtool -K veth1 tx off")
     try:
-        return "exposure: " + ", ".join(serves_kind(op, port, *ways) for port, ways in PORT_KINDS.items())
+        with another_configuration(op):
+            return "exposure: " + ", ".join(serves_kind(op, port, *ways)
+                                            for port, ways in PORT_KINDS.items())
     finally:
-        op.m.run("systemctl stop expertd; rm -r /etc/expertd; mv /root/before /etc/expertd; "
-                 "mv /root/port.conf %s/; ip netns delete outside; systemctl daemon-reload; "
-                 "systemctl enable --now expertd-vfio@%s.service; systemctl restart expertd" % (
-                     SERVICE, Machine.PORT_NIC))
-        op.wait_active()
+        op.m.run("ip netns delete outside")
+
+
+def serves_home(op):
+    """A checkpoint in the cache of Hugging Face's hub, and a pack, in a home closed to others."""
+    hub = "/home/alice/.cache/huggingface/hub/models--demo"
+    op.m.run("""set -e
+mkdir -p %s/blobs %s/snapshots/1 /home/alice/packs
+for file in /srv/demo/*; do
+    name=${file##*/}
+    cp -r $file %s/blobs/$name.blob
+    ln -s ../../blobs/$name.blob %s/snapshots/1/$name
+done
+cp -r /srv/demo.pack /home/alice/packs/
+chown -R alice: /home/alice
+chmod 700 /home/alice""" % (hub, hub, hub, hub))
+    try:
+        with another_configuration(op):
+            said = set_up(op, "--drives /home/alice/packs/demo.pack --model %s/snapshots/1" % hub)
+            check(len(said["shown"]) == 3, "shown: %s" % said["shown"])
+            op.ask_socket()
+            status = op.m.run("expertctl status")
+            check("drive" in status, "experts do not come from the pack: " + status)
+            return "%s; exposure %s" % (doctor(op), exposed_little(op))
+    finally:
+        op.m.run("rm -r /home/alice/.cache /home/alice/packs")
 
 
 def demo(op):
@@ -508,6 +553,7 @@ STEPS = (
     ("the pack goes on and verifies", False, pack_goes_on),
     ("upgrade keeps the edited configuration; experts stream from the pack", False, upgrades),
     ("tap, af_packet and af_xdp within their drop-ins", False, serves_kinds),
+    ("a checkpoint and a pack in a closed home", False, serves_home),
     ("the demo beside the service", False, demo),
     ("bundle", False, bundle),
     ("removal leaves models and configuration", False, removes),

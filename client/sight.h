@@ -1,0 +1,44 @@
+// SPDX-License-Identifier: MIT
+// sight: what the service sees of home directories.  The unit hides /home and /root (ProtectHome=);
+// a drop-in brings single directories of them back, read-only, whatever the modes of those above.
+// One thread.
+#pragma once
+#include "base/fault.h"
+#include "client/text.h"
+
+#include <limits.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#define SIGHT_MAX 16u
+
+struct sight {
+    char dirs[SIGHT_MAX][PATH_MAX]; // real paths
+    uint32_t n;
+};
+
+// sight_hidden returns the place among those that the unit hides in which a path lies ("/home",
+// "/tmp"), or NULL.  sight_home says whether a drop-in can bring it back.
+const char *sight_hidden(const char *path);
+bool sight_home(const char *path);
+
+// sight_add adds a directory of the model or of drives: itself where a home hides it, and the
+// directories to which links in it lead (the cache of Hugging Face's hub is made of such links), in
+// the same home if it lies in one.  What does not exist adds nothing.
+//
+// sight: zeroed before the first.
+// Errors: -EPERM it would show a whole home; -EINVAL a control character; -E2BIG more than
+// SIGHT_MAX; -ENAMETOOLONG; -ENOMEM.
+int sight_add(struct sight *sight, const char *dir, struct fault *fault);
+
+// sight_text makes the drop-in.  -ENOMEM.
+int sight_text(const struct sight *sight, struct text *ret);
+
+// sight_shows says whether the value of a BindReadOnlyPaths= or BindPaths= has this directory, or
+// one above it.
+bool sight_shows(const char *value, const char *dir);
+
+// sight_enter gives this process alone the view that the drop-in makes.  It needs CAP_SYS_ADMIN.
+//
+// Returns 0, -errno; the process is good for nothing then.
+int sight_enter(const struct sight *sight);
