@@ -21,7 +21,7 @@
 #endif
 
 #define ROUNDS   20u        // of asking threads: new ones may come meanwhile
-#define ROUND_US 50000      // for all of them to answer
+#define ROUND_US 50000      // for all of them to answer, or to hear again
 #define SCMP_ALL UINT64_MAX // all bits of an argument
 
 const char *const sandbox_filter_name[SANDBOX_FILTER_COUNT] = {
@@ -135,8 +135,10 @@ static uint32_t capabilities_drop_all(void)
         return UINT32_MAX;
     for (uint32_t i = 0; i < ROUNDS; i++) {
         left = threads_ask(&asked);
-        if (asked == 0)
+        if (left == 0)
             break;
+        if (asked == 0) // a thread that begins or ends hears nothing for a moment
+            usleep(ROUND_US);
         sent += asked;
         for (int us = 0;
              us < ROUND_US && atomic_load_explicit(&answers, memory_order_acquire) < sent;

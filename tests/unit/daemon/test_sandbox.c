@@ -39,7 +39,9 @@ struct worker {
     long result;
     int err;
     uint64_t keep;
-    bool deaf; // blocks every signal
+    bool deaf;          // blocks every signal ...
+    useconds_t deaf_us; // ... for this long; 0: always
+    atomic_int began;   // and blocks them now
 };
 
 static void *worker_run(void *arg)
@@ -50,6 +52,11 @@ static void *worker_run(void *arg)
     if (w->deaf)
         pthread_sigmask(SIG_BLOCK, &all, NULL);
     sandbox_keep(w->keep);
+    atomic_store(&w->began, 1);
+    if (w->deaf_us > 0) {
+        usleep(w->deaf_us);
+        pthread_sigmask(SIG_UNBLOCK, &all, NULL);
+    }
     while (atomic_load(&w->go) == 0)
         usleep(100);
     if (w->call) {
@@ -62,6 +69,8 @@ static void *worker_run(void *arg)
 static void worker_start(struct worker *w)
 {
     CHECK(pthread_create(&w->thread, NULL, worker_run, w) == 0);
+    while (!atomic_load(&w->began))
+        usleep(100);
 }
 
 static void worker_end(struct worker *w)
@@ -318,12 +327,26 @@ static void drops(const void *arg)
     (void)arg;
     worker_start(&plain);
     worker_start(&port);
-    usleep(10000);
     CHECK(enter(SANDBOX_DENY, true) == 0);
     worker_end(&plain);
     worker_end(&port);
     CHECK(permitted() == 0 && plain.result == 0);
     CHECK(port.result == (long)CAP_BIT(NET_ADMIN));
+}
+
+// A thread that hears signals only later, as one that begins does, is asked until it does.
+static void drops_waits(const void *arg)
+{
+    struct worker begins = {.call = permitted, .deaf = true, .deaf_us = 150000};
+    struct sandbox_params params = {.filter = SANDBOX_OFF};
+    struct fault fault = {0};
+    char text[256];
+    (void)arg;
+    worker_start(&begins);
+    CHECK(sandbox_enter(&params, text, sizeof(text), &fault) == 0);
+    CHECK(strcmp(text, "system calls: off; capabilities: none") == 0);
+    worker_end(&begins);
+    CHECK(begins.result == 0);
 }
 
 // A thread that hears no signal keeps what it has, and that is said.
@@ -335,7 +358,6 @@ static void drops_told(const void *arg)
     char text[256];
     (void)arg;
     worker_start(&deaf);
-    usleep(10000);
     CHECK(sandbox_enter(&params, text, sizeof(text), &fault) == 0);
     CHECK(strstr(text, "1 threads of drivers kept theirs"));
     worker_end(&deaf);
@@ -422,6 +444,7 @@ int main(void)
     }
     if (permitted() > 0) {
         child_passes(drops, NULL);
+        child_passes(drops_waits, NULL);
         child_passes(drops_told, NULL);
         child_passes(drops_late, NULL);
     }
