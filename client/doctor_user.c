@@ -152,14 +152,14 @@ static int user_try(const struct doctor *d, const struct passwd *user, struct us
 // hides says whether the unit hides a place.
 static bool hides(const struct doctor *d, const char *place)
 {
-    static const char *const not [] = {"no", "false", "off", "0", "read-only"};
+    static const char *const open_values[] = {"no", "false", "off", "0", "read-only"};
     char value[256];
 
     if (!doctor_unit_value(d, strstr(place, "/tmp") ? "PrivateTmp" : "ProtectHome", value,
                            sizeof(value)))
         return false;
-    for (size_t i = 0; i < sizeof(not ) / sizeof(not [0]); i++)
-        if (strcmp(value, not [i]) == 0)
+    for (size_t i = 0; i < sizeof(open_values) / sizeof(open_values[0]); i++)
+        if (strcmp(value, open_values[i]) == 0)
             return false;
     return true;
 }

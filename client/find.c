@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #include "client/find.h"
 
+#include "client/sight.h"
+
 #include <dirent.h>
 #include <fcntl.h>
 #include <glob.h>
@@ -161,6 +163,7 @@ void find_usual(struct find *find)
     FILE *mounts = setmntent("/proc/self/mounts", "re");
     while (mounts && (mount = getmntent(mounts))) {
         bool skip = strncmp(mount->mnt_fsname, "/dev/", 5) != 0;
+        skip |= sight_hidden(mount->mnt_dir) && !sight_home(mount->mnt_dir);
         for (size_t i = 0; i < sizeof(kept) / sizeof(kept[0]); i++)
             skip |= strcmp(mount->mnt_dir, kept[i]) == 0;
         if (!skip)

@@ -625,6 +625,19 @@ class Setup(Folder):
         self.assertIn("models/demo", second)
         self.assertIn("namei -l", second)
 
+    def test_hidden_drive(self):
+        """A drive that is mounted where the service cannot see it is not offered."""
+        model = self.model()
+        done = self.namespace(f"""
+            mkdir {self.dir}/drive; mount -t tmpfs /dev/one {self.dir}/drive
+            mount -t tmpfs /dev/two /mnt
+            cp -r {model} {self.dir}/drive/copy; cp -r {model} /mnt/copy
+            {EXPERTCTL} setup --yes --model {model} >/dev/null; grep ^shards /etc/expertd/expertd.conf
+            """)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertIn("/mnt/copy", done.stdout)
+        self.assertNotIn("drive/copy", done.stdout)
+
     def test_home(self):
         """A checkpoint that was downloaded to a home that nobody else may enter."""
         if EXPERTCTL.startswith(("/home/", "/root/")):
@@ -635,17 +648,17 @@ class Setup(Folder):
         unit = os.path.join(os.path.dirname(os.path.abspath(__file__)), "../../etc/systemd",
                             "expertd.service.in")
         done = self.namespace(f"""
-            mount -t tmpfs none /home; mkdir -p {hub}/blobs {hub}/snapshots/1 /home/me/other
+            umask 022; mount -t tmpfs none /home; mkdir -p {hub}/blobs {hub}/snapshots/1 /home/me/other
             for file in {self.dir}/models/demo/*; do
                 name=$(basename $file); cp -r $file {hub}/blobs/$name.blob
                 ln -s ../../blobs/$name.blob {hub}/snapshots/1/$name
             done
             chmod 700 /home/me /home/me/.cache; cp {unit} /etc/systemd/system/expertd.service
-            {EXPERTCTL} --json setup --yes --model {hub}/snapshots/1 >{self.dir}/said
-            cat {dropin}; {EXPERTCTL} doctor | grep user: || true; echo ==
-            mv {dropin} {self.dir}/kept; {EXPERTCTL} doctor | grep -E 'sandbox:' || true; echo ==
+            {EXPERTCTL} --json setup --yes --drives none --model {hub}/snapshots/1 >{self.dir}/said
+            cat {dropin}; {EXPERTCTL} doctor || true; find /home -printf '%M %u %p %l\\n'; echo ==
+            mv {dropin} {self.dir}/kept; {EXPERTCTL} doctor || true; echo ==
             mv {self.dir}/kept {dropin}; chmod o-rx {hub}/blobs
-            {EXPERTCTL} doctor | grep user: || true; echo ==
+            {EXPERTCTL} doctor || true; echo ==
             {EXPERTCTL} setup --yes --force --model {self.dir}/models/demo | grep home.conf
             cp -r {hub}/blobs /home/you; for f in /home/you/*; do mv $f ${{f%.blob}}; done
             {EXPERTCTL} setup --yes --force --model /home/you || echo {dropin}
