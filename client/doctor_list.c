@@ -90,18 +90,18 @@ struct unit_look {
 
 static void unit_file(const char *path, struct unit_look *look)
 {
-    char line[LINE_BYTES];
+    char text[LINE_BYTES];
     FILE *file = fopen(path, "re");
 
-    while (file && fgets(line, sizeof(line), file)) {
-        line[strcspn(line, "\n")] = '\0';
+    while (file && fgets(text, sizeof(text), file)) {
+        const char *line = text + strspn(text, " \t");
+        text[strcspn(text, "\n")] = '\0';
         if (line[0] == '#' || line[0] == ';')
             continue;
         size_t n = look->key ? strlen(look->key) : 0;
         const char *value = strchr(line, '=');
-        if (look->dir && value && strncmp(line, "Bind", 4) == 0 &&
-            sight_shows(value + 1, look->dir))
-            look->found = true;
+        if (look->dir && value && strncmp(line, "Bind", 4) == 0) // nothing takes back what was set
+            look->found = value[1] && (look->found || sight_shows(value + 1, look->dir));
         if (look->words && strstr(line, look->words))
             look->found = true;
         if (n > 0 && strncmp(line, look->key, n) == 0 && line[n] == '=') {

@@ -149,26 +149,42 @@ static int user_try(const struct doctor *d, const struct passwd *user, struct us
 
 /* ----------------------------------------------------------------- sandbox */
 
+// unit_is says whether the unit's last KEY= has one of these values; false if it has none.
+static bool unit_is(const struct doctor *d, const char *key, const char *const *values, size_t n)
+{
+    char value[256];
+
+    if (!doctor_unit_value(d, key, value, sizeof(value)))
+        return false;
+    for (size_t i = 0; i < n; i++)
+        if (strcmp(value, values[i]) == 0)
+            return true;
+    return false;
+}
+
 // hides says whether the unit hides a place.
 static bool hides(const struct doctor *d, const char *place)
 {
-    static const char *const open_values[] = {"no", "false", "off", "0", "read-only"};
-    char value[256];
+    static const char *const closed[] = {"yes", "true", "on", "1", "tmpfs", "disconnected"};
 
-    if (!doctor_unit_value(d, strstr(place, "/tmp") ? "PrivateTmp" : "ProtectHome", value,
-                           sizeof(value)))
-        return false;
-    for (size_t i = 0; i < sizeof(open_values) / sizeof(open_values[0]); i++)
-        if (strcmp(value, open_values[i]) == 0)
-            return false;
-    return true;
+    return unit_is(d, strstr(place, "/tmp") ? "PrivateTmp" : "ProtectHome", closed,
+                   sizeof(closed) / sizeof(closed[0]));
+}
+
+// brings_back says whether a drop-in shows what is hidden there: nothing below a home that is
+// inaccessible, not merely empty.
+static bool brings_back(const struct doctor *d, const char *path)
+{
+    static const char *const empty[] = {"tmpfs"};
+
+    return doctor_unit_shows(d, path) && (!sight_home(path) || unit_is(d, "ProtectHome", empty, 1));
 }
 
 static void hidden_one(struct doctor *d, const char *path)
 {
     const char *place = sight_hidden(path);
 
-    if (!place || !hides(d, place) || doctor_unit_shows(d, path))
+    if (!place || !hides(d, place) || brings_back(d, path))
         return;
     d->sight_shown = false;
     doctor_add(d, VERDICT_FAIL, "sandbox",
@@ -192,14 +208,12 @@ static void hidden_look(struct doctor *d)
     uint32_t n = 1;
     struct fault fault;
 
-    if (!hides(d, "/home"))
-        return;
     for (uint32_t i = 0; i < d->packs_n; i++)
         paths[n++] = d->pack_dirs[i];
     for (uint32_t i = 0; i < d->shards_n; i++)
         paths[n++] = d->shard_dirs[i];
     d->sight_shown = true;
-    for (uint32_t i = 0; i < n; i++)
+    for (uint32_t i = 0; i < n && hides(d, "/home"); i++)
         if (sight_add(&d->sight, paths[i], &fault) != 0) {
             d->sight_shown = false;
             doctor_add(d, VERDICT_FAIL, "sandbox", "move it, to /srv for example", "%s",
@@ -232,8 +246,11 @@ void doctor_user(struct doctor *doctor)
                    "what the user " SERVICE_USER " may open cannot be tried by this one");
         return;
     }
-    if (user_try(doctor, user, &answer) != 0)
+    if (user_try(doctor, user, &answer) != 0) {
+        doctor_add(doctor, VERDICT_WARN, "user", "",
+                   "what the user " SERVICE_USER " may open cannot be tried here");
         return;
+    }
     if (answer.err == 0) {
         doctor_add(doctor, VERDICT_OK, "user", "", SERVICE_USER " may open the configuration%s%s",
                    doctor->checkpoint ? ", the model" : "", gpu_there() ? ", the GPU" : "");

@@ -5,7 +5,6 @@
 
 #include <dirent.h>
 #include <fcntl.h>
-#include <glob.h>
 #include <mntent.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -136,20 +135,6 @@ void find_below(struct find *find, const char *place)
     free(real);
 }
 
-void find_hub(struct find *find, const char *homes)
-{
-    char pattern[PATH_MAX];
-    glob_t hits;
-
-    if (snprintf(pattern, sizeof(pattern), "%s/.cache/huggingface/hub/models--*/snapshots",
-                 homes) >= PATH_MAX ||
-        glob(pattern, GLOB_NOSORT | GLOB_ONLYDIR, NULL, &hits) != 0)
-        return;
-    for (size_t i = 0; i < hits.gl_pathc; i++)
-        find_below(find, hits.gl_pathv[i]);
-    globfree(&hits);
-}
-
 void find_usual(struct find *find)
 {
     static const char *const places[] = {"/srv",  "/mnt",    "/media",          "/opt",
@@ -163,7 +148,7 @@ void find_usual(struct find *find)
     FILE *mounts = setmntent("/proc/self/mounts", "re");
     while (mounts && (mount = getmntent(mounts))) {
         bool skip = strncmp(mount->mnt_fsname, "/dev/", 5) != 0;
-        skip |= sight_hidden(mount->mnt_dir) && !sight_home(mount->mnt_dir);
+        skip |= sight_hidden(mount->mnt_dir) != NULL;
         for (size_t i = 0; i < sizeof(kept) / sizeof(kept[0]); i++)
             skip |= strcmp(mount->mnt_dir, kept[i]) == 0;
         if (!skip)
@@ -171,8 +156,6 @@ void find_usual(struct find *find)
     }
     if (mounts)
         endmntent(mounts);
-    find_hub(find, "/home/*");
-    find_hub(find, "/root");
 }
 
 bool find_copies(const char *dir, const char *name, uint64_t bytes)

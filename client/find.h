@@ -32,10 +32,8 @@ struct find {
 
 // find_below looks at a directory and those in it.
 void find_below(struct find *find, const char *place);
-// find_hub looks into the caches of Hugging Face's hub in homes.  homes: a pattern of glob(3).
-void find_hub(struct find *find, const char *homes);
-// find_usual looks below drives that are mounted (not where the service's own /tmp hides them),
-// below /srv, /mnt, /media, /opt, /data and /var/lib/expertd, and into those caches.
+// find_usual looks below drives that are mounted and below /srv, /mnt, /media, /opt, /data, /models
+// and /var/lib/expertd; not where the unit hides it, so that nobody's home offers root something.
 void find_usual(struct find *find);
 
 // find_copies says whether a directory has a file of this name and size, as a copy of a shard would

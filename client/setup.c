@@ -161,7 +161,7 @@ static uint32_t setup_commands(const struct setup *setup, char ret[COMMANDS_MAX]
         snprintf(ret[n++], PATH_MAX + 64,
                  "systemctl stop expertd && systemctl disable --now expertd-vfio@%s.service",
                  setup->port_before.device);
-    if (setup->sight.n == 0 && access(SETUP_SIGHT, F_OK) == 0)
+    if (setup->sight.n == 0 && sight_is_ours(SETUP_SIGHT))
         snprintf(ret[n++], PATH_MAX + 64, "rm " SETUP_SIGHT);
     if (setup->port.kind == NIC_PCI) {
         snprintf(ret[n++], PATH_MAX + 64,

@@ -173,6 +173,8 @@ static bool drives_use(const struct setup *setup, const struct find_one *one)
     struct fault ignored;
     struct stat st;
 
+    if (strchr(one->path, ',')) // which the list of drives cannot name
+        return false;
     if (one->kind == FIND_PACK)
         return pack_fits(setup, one->path, &ignored);
     return stat(model, &st) == 0 && st.st_dev != one->dev && shards_copy(setup, one->path);

@@ -46,7 +46,7 @@ static int write_copy(struct setup *setup, const char *path, const struct text *
 }
 
 // write_over replaces a file and keeps a copy of what was in it.
-static int write_over(struct setup *setup, const char *path, const struct text *text,
+static int write_over(struct setup *setup, const char *path, const struct text *text, mode_t mode,
                       struct fault *fault)
 {
     struct text before = {0};
@@ -61,7 +61,7 @@ static int write_over(struct setup *setup, const char *path, const struct text *
             explicit_bzero(before.bytes, before.n);
         text_free(&before);
     }
-    return err ? err : write_add(setup, path, text, MODE_SECRET, fault);
+    return err ? err : write_add(setup, path, text, mode, fault);
 }
 
 // write_config writes the configuration, and a copy of the one that is there unless it is as the
@@ -100,9 +100,10 @@ static int write_certificate(struct setup *setup, struct fault *fault)
     int err = certificate_make(name, ip, &certificate, &key, fault);
     if (!err)
         err = write_over(setup, conf_edit_get(&setup->edit, "net", "tls_certificate"), &certificate,
-                         fault);
+                         MODE_SECRET, fault);
     if (!err)
-        err = write_over(setup, conf_edit_get(&setup->edit, "net", "tls_key"), &key, fault);
+        err = write_over(setup, conf_edit_get(&setup->edit, "net", "tls_key"), &key, MODE_SECRET,
+                         fault);
     if (key.bytes)
         explicit_bzero(key.bytes, key.n);
     text_free(&certificate);
@@ -141,11 +142,17 @@ static int write_sight(struct setup *setup, struct fault *fault)
 {
     struct text text = {0};
 
-    if (setup->sight.n == 0 || access(EXPERTD_DATADIR "/systemd", F_OK) != 0)
+    if (access(EXPERTD_DATADIR "/systemd", F_OK) != 0) // a machine without the daemon's units
+        setup->sight.n = 0;
+    if (setup->sight.n == 0)
         return 0;
     int err = sight_text(&setup->sight, &text);
-    err = err ? fault_set(fault, -err, "%s: %s", SETUP_SIGHT, strerror(-err))
-              : write_add(setup, SETUP_SIGHT, &text, MODE_PUBLIC, fault);
+    if (err)
+        err = fault_set(fault, -err, "%s: %s", SETUP_SIGHT, strerror(-err));
+    else
+        err = sight_is_ours(SETUP_SIGHT)
+                  ? write_add(setup, SETUP_SIGHT, &text, MODE_PUBLIC, fault)
+                  : write_over(setup, SETUP_SIGHT, &text, MODE_PUBLIC, fault);
     text_free(&text);
     return err;
 }

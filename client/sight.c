@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #include "client/sight.h"
 
+#include "base/utf8.h"
+
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -12,6 +14,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#define HOPS_MAX 40u // of links, as the kernel has it
 #define TEXT_MAX (SIGHT_MAX * 2u * PATH_MAX + 1024u)
 
 // below says whether a path is a directory, or lies in it; both without a slash at the end.
@@ -82,10 +85,20 @@ static size_t home_length(const char *real)
     return (size_t)(rest - real);
 }
 
+// writable says whether systemd takes a line with it.
+static bool writable(const char *real)
+{
+    for (const char *p = real; *p; p++)
+        if ((unsigned char)*p < 0x20 || *p == 0x7f)
+            return false;
+    return utf8_valid_len(real, strlen(real)) == strlen(real);
+}
+
 // real_add adds a directory by its real path, if it lies in a home.
 static int real_add(struct sight *sight, const char *real, struct fault *fault)
 {
     size_t home = home_length(real);
+    uint32_t kept = 0;
 
     if (home == 0)
         return 0;
@@ -97,19 +110,20 @@ static int real_add(struct sight *sight, const char *real, struct fault *fault)
                          "%.300s: the service would see all of a home; move it to a directory of "
                          "its own",
                          real);
-    for (const char *p = real; *p; p++)
-        if ((unsigned char)*p < 0x20 || *p == 0x7f)
-            return fault_set(fault, EINVAL,
-                             "a directory below %.*s has a control character in its "
-                             "name",
-                             (int)home, real);
+    if (strlen(real) >= PATH_MAX || !writable(real))
+        return fault_set(fault, EINVAL,
+                         "a directory below %.*s has a control character in its name, or is not "
+                         "UTF-8",
+                         (int)home, real);
+    for (uint32_t i = 0; i < sight->n; i++) // those in the new one come with it
+        if (!below(sight->dirs[i], real) && kept++ != i)
+            memcpy(sight->dirs[kept - 1], sight->dirs[i], PATH_MAX);
+    sight->n = kept;
     if (sight->n == SIGHT_MAX)
         return fault_set(fault, E2BIG,
                          "files lie in more than %u directories of homes; move them to /srv, for "
                          "example",
                          SIGHT_MAX);
-    if (strlen(real) >= PATH_MAX)
-        return fault_set(fault, ENAMETOOLONG, "%.300s: the path is too long", real);
     snprintf(sight->dirs[sight->n++], PATH_MAX, "%s", real);
     return 0;
 }
@@ -117,7 +131,7 @@ static int real_add(struct sight *sight, const char *real, struct fault *fault)
 // served says whether a name is one of a checkpoint's or a pack's files.
 static bool served(const char *name)
 {
-    static const char *const ends[] = {".safetensors", ".json", "checksums"};
+    static const char *const ends[] = {".safetensors", ".json", ".jinja", "checksums"};
     size_t n = strlen(name);
 
     for (size_t i = 0; i < sizeof(ends) / sizeof(ends[0]); i++)
@@ -126,24 +140,83 @@ static bool served(const char *name)
     return strncmp(name, "experts.", 8) == 0;
 }
 
-// link_add adds the directory to which a link in a directory leads.  One that lies in a home leads
-// nobody to another home.
+// plain makes of an absolute path one without "." and "..", by its text alone.
+static void plain(char *path)
+{
+    char *to = path;
+    for (const char *at = path; *at;) {
+        size_t n = 1 + strcspn(at + 1, "/");
+        if (n == 3 && at[1] == '.' && at[2] == '.') {
+            while (to > path && *--to != '/')
+                ;
+        } else if (n > 2 || (n == 2 && at[1] != '.')) {
+            memmove(to, at, n);
+            to += n;
+        }
+        at += n;
+    }
+    *to = '\0';
+}
+
+// hop_take follows one link: file becomes what it names, in real directories.
+//
+// Returns 1 where there is none to follow.  Errors: -EPERM the service could not follow it.
+static int hop_take(char file[PATH_MAX], struct fault *fault)
+{
+    char target[PATH_MAX], next[2 * PATH_MAX + 2];
+
+    ssize_t n = readlink(file, target, sizeof(target) - 1);
+    if (n <= 0)
+        return 1;
+    target[n] = '\0';
+    char *slash = strrchr(file, '/');
+    snprintf(next, sizeof(next), "%.*s/%s", target[0] == '/' ? 0 : (int)(slash - file), file,
+             target);
+    char *name = strrchr(next, '/');
+    *name++ = '\0';
+    char *real = realpath(next[0] ? next : "/", NULL);
+    if (!real)
+        return 1; // it leads nowhere, which the checkpoint says
+    plain(next);
+    bool straight = strcmp(next, real) == 0 || !sight_home(real);
+    int err = straight ? 0
+                       : fault_set(fault, EPERM,
+                                   "%.300s is a link through a link to a directory, which the "
+                                   "service does not see: name that directory itself",
+                                   file);
+    if (!err && snprintf(file, PATH_MAX, "%s/%s", real[1] ? real : "", name) >= PATH_MAX)
+        err = fault_set(fault, ENAMETOOLONG, "%.300s: the path is too long", real);
+    free(real);
+    return err;
+}
+
+// link_add adds the directories through which a link in a directory leads.  One that lies in a home
+// leads nobody to another home.
 static int link_add(struct sight *sight, const char *dir, const char *name, struct fault *fault)
 {
     size_t home = home_length(dir);
-    char path[PATH_MAX];
-    int err = 0;
+    char file[PATH_MAX];
 
-    if (snprintf(path, sizeof(path), "%s/%s", dir, name) >= PATH_MAX)
+    if (snprintf(file, sizeof(file), "%s/%s", dir, name) >= PATH_MAX)
         return fault_set(fault, ENAMETOOLONG, "%.300s: the path is too long", dir);
-    char *real = realpath(path, NULL);
-    char *slash = real ? strrchr(real, '/') : NULL;
-    if (slash && (home == 0 || (strncmp(real, dir, home) == 0 && real[home] == '/'))) {
+    for (uint32_t hop = 0; hop < HOPS_MAX; hop++) {
+        int err = hop_take(file, fault);
+        if (err != 0)
+            return err < 0 ? err : 0;
+        char *slash = strrchr(file, '/');
         *slash = '\0';
-        err = real_add(sight, real, fault);
+        if (home > 0 && home_length(file) > 0 &&
+            (strncmp(file, dir, home) != 0 || (file[home] && file[home] != '/')))
+            return fault_set(fault, EPERM,
+                             "%.200s/%.100s leads to another home: %.200s; name that "
+                             "directory, or move it",
+                             dir, name, file);
+        err = real_add(sight, file, fault);
+        if (err)
+            return err;
+        *slash = '/';
     }
-    free(real);
-    return err;
+    return 0;
 }
 
 int sight_add(struct sight *sight, const char *dir, struct fault *fault)
@@ -155,7 +228,7 @@ int sight_add(struct sight *sight, const char *dir, struct fault *fault)
     int err = real_add(sight, real, fault);
     DIR *stream = err ? NULL : opendir(real);
     for (struct dirent *entry; !err && stream && (entry = readdir(stream));)
-        if (entry->d_type == DT_LNK && served(entry->d_name))
+        if ((entry->d_type == DT_LNK || entry->d_type == DT_UNKNOWN) && served(entry->d_name))
             err = link_add(sight, real, entry->d_name, fault);
     if (stream)
         closedir(stream);
@@ -182,8 +255,7 @@ static int word_put(struct text *text, const char *path)
 
 int sight_text(const struct sight *sight, struct text *ret)
 {
-    static const char head[] = "# Written by expertctl setup.  Homes stay hidden, but for these, "
-                               "read-only.\n[Service]\nProtectHome=tmpfs\n";
+    static const char head[] = SIGHT_HEAD "[Service]\nProtectHome=tmpfs\n";
     int err = text_append(ret, head, sizeof(head) - 1, TEXT_MAX);
 
     for (uint32_t i = 0; i < sight->n && !err; i++) {
@@ -192,6 +264,17 @@ int sight_text(const struct sight *sight, struct text *ret)
             err = word_put(ret, sight->dirs[i]);
     }
     return err;
+}
+
+bool sight_is_ours(const char *path)
+{
+    char line[sizeof(SIGHT_HEAD)] = "";
+    FILE *file = fopen(path, "re");
+
+    bool ours = file && fgets(line, sizeof(line), file) && strcmp(line, SIGHT_HEAD) == 0;
+    if (file)
+        fclose(file);
+    return ours;
 }
 
 static bool gap(char c)
@@ -203,12 +286,13 @@ static bool gap(char c)
 // Returns what follows.
 static const char *word_take(const char *at, char *ret, size_t bytes)
 {
-    bool quoted = false, source = true;
+    bool source = true;
+    char quoted = '\0'; // by " or '
     size_t n = 0;
 
     for (; *at && (quoted || !gap(*at)); at++) {
-        if (*at == '"') {
-            quoted = !quoted;
+        if (quoted ? *at == quoted : *at == '"' || *at == '\'') {
+            quoted = quoted ? '\0' : *at;
             continue;
         }
         source &= quoted || *at != ':';
@@ -233,7 +317,10 @@ bool sight_shows(const char *value, const char *dir)
             continue;
         }
         value = word_take(value, word, sizeof(word));
-        if (word[0] == '/' && below(dir, word))
+        char *real = word[0] == '/' ? realpath(word, NULL) : NULL;
+        bool shows = word[0] == '/' && (below(dir, word) || (real && below(dir, real)));
+        free(real);
+        if (shows)
             return true;
     }
     return false;
@@ -263,7 +350,7 @@ static int dir_bind(int fd, const char *path)
     if (err)
         return err;
     snprintf(source, sizeof(source), "/proc/self/fd/%d", fd);
-    return mount(source, path, NULL, MS_BIND, NULL) == 0 ? 0 : -errno;
+    return mount(source, path, NULL, MS_BIND | MS_REC, NULL) == 0 ? 0 : -errno;
 }
 
 int sight_enter(const struct sight *sight)

@@ -10,7 +10,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#define SIGHT_MAX 16u
+#define SIGHT_MAX  16u
+#define SIGHT_HEAD "# Written by expertctl setup: homes stay hidden, but for these, read-only.\n"
 
 struct sight {
     char dirs[SIGHT_MAX][PATH_MAX]; // real paths
@@ -23,16 +24,20 @@ const char *sight_hidden(const char *path);
 bool sight_home(const char *path);
 
 // sight_add adds a directory of the model or of drives: itself where a home hides it, and the
-// directories to which links in it lead (the cache of Hugging Face's hub is made of such links), in
-// the same home if it lies in one.  What does not exist adds nothing.
+// directories through which links in it lead (the cache of Hugging Face's hub is made of such
+// links).  What does not exist adds nothing.
 //
 // sight: zeroed before the first.
-// Errors: -EPERM it would show a whole home; -EINVAL a control character; -E2BIG more than
-// SIGHT_MAX; -ENAMETOOLONG; -ENOMEM.
+// Errors: -EPERM it would show a whole home, or lead from one home to another, or the service could
+// not follow a link; -EINVAL a name that systemd does not take; -E2BIG more than SIGHT_MAX;
+// -ENAMETOOLONG; -ENOMEM.
 int sight_add(struct sight *sight, const char *dir, struct fault *fault);
 
 // sight_text makes the drop-in.  -ENOMEM.
 int sight_text(const struct sight *sight, struct text *ret);
+
+// sight_is_ours says whether a file is a drop-in that sight_text made.
+bool sight_is_ours(const char *path);
 
 // sight_shows says whether the value of a BindReadOnlyPaths= or BindPaths= has this directory, or
 // one above it.

@@ -17,10 +17,13 @@
 // stage_place follows links of what is there, and makes the directory of what is not.
 static int stage_place(struct stage *stage, const char *path, struct fault *fault)
 {
+    struct stat st;
     char to[PATH_MAX], *made = stage->files[stage->n].made;
     char *real = realpath(path, NULL);
     int n = snprintf(to, sizeof(to), "%s", real ? real : path);
     free(real);
+    if (stat(to, &st) == 0 && !S_ISREG(st.st_mode) && !S_ISDIR(st.st_mode))
+        return fault_set(fault, EEXIST, "%.200s is no file", path); // /dev/null masks a drop-in
     if (n < PATH_MAX)
         n = snprintf(stage->files[stage->n].beside, PATH_MAX, "%s.new", to);
     if (n >= PATH_MAX)
@@ -143,10 +146,10 @@ int stage_commit(struct stage *stage, struct fault *fault)
 
 void stage_drop(struct stage *stage)
 {
-    for (uint32_t i = 0; i < stage->n; i++) {
-        unlink(stage->files[i].beside);
-        if (stage->files[i].made[0])
-            rmdir(stage->files[i].made);
+    while (stage->n > 0) { // backwards: the first in a directory made it
+        const struct stage_file *file = &stage->files[--stage->n];
+        unlink(file->beside);
+        if (file->made[0])
+            rmdir(file->made);
     }
-    stage->n = 0;
 }

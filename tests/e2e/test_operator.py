@@ -632,10 +632,12 @@ class Setup(Folder):
             mkdir {self.dir}/drive; mount -t tmpfs /dev/one {self.dir}/drive
             mount -t tmpfs /dev/two /mnt
             cp -r {model} {self.dir}/drive/copy; cp -r {model} /mnt/copy
-            {EXPERTCTL} setup --yes --model {model} >/dev/null; grep ^shards /etc/expertd/expertd.conf
+            {EXPERTCTL} setup --yes --model {model} >/dev/null
+            grep -E '^(shards|pack) ' /etc/expertd/expertd.conf
             """)
         self.assertEqual(done.returncode, 0, done.stderr)
-        self.assertIn("/mnt/copy", done.stdout)
+        if not done.stdout.startswith("pack"):  # that somebody keeps on this machine
+            self.assertIn("/mnt/copy", done.stdout)
         self.assertNotIn("drive/copy", done.stdout)
 
     def test_home(self):
@@ -659,7 +661,15 @@ class Setup(Folder):
             mv {dropin} {self.dir}/kept; {EXPERTCTL} doctor || true; echo ==
             mv {self.dir}/kept {dropin}; chmod o-rx {hub}/blobs
             {EXPERTCTL} doctor || true; echo ==
+            chmod o+rx {hub}/blobs; printf '[Service]\\nProtectHome=yes\\n' >{dropin}.conf
+            {EXPERTCTL} doctor || true; echo ==
+            printf '[Service]\\nBindReadOnlyPaths=\\n' >{dropin}.conf
+            {EXPERTCTL} doctor || true; echo ==
+            rm {dropin}.conf
             {EXPERTCTL} setup --yes --force --model {self.dir}/models/demo | grep home.conf
+            echo mine >{dropin}
+            {EXPERTCTL} setup --yes --force --model {self.dir}/models/demo | grep -c home.conf || true
+            {EXPERTCTL} setup --yes --force --model {hub}/snapshots/1 >/dev/null; cat {dropin}.bak
             cp -r {hub}/blobs /home/you; for f in /home/you/*; do mv $f ${{f%.blob}}; done
             {EXPERTCTL} setup --yes --force --model /home/you || echo {dropin}
             """)
@@ -668,14 +678,17 @@ class Setup(Folder):
             said = json.load(f)
         self.assertEqual(said["shown"], [hub + "/snapshots/1", hub + "/blobs"])
         self.assertIn(dropin, said["written"])
-        shown, lost, closed, rest = done.stdout.split("==\n")
+        shown, lost, closed, inaccessible, reset, rest = done.stdout.split("==\n")
         self.assertIn(f'ProtectHome=tmpfs\nBindReadOnlyPaths="-{hub}/snapshots/1"\n'
                       f'BindReadOnlyPaths="-{hub}/blobs"\n', shown)
         self.assertIn("ok    user: expertd may open", shown)
         self.assertIn(f"below /home: {hub}/snapshots/1", lost)
         self.assertIn(f"below /home: {hub}/blobs", lost)
         self.assertIn("fail  user: the user expertd cannot open " + hub, closed)
+        for text in (inaccessible, reset):
+            self.assertIn(f"below /home: {hub}/snapshots/1", text)
         self.assertIn("rm " + dropin, rest)
+        self.assertIn("0\nmine\n", rest)
         self.assertIn("all of a home", done.stderr)
 
 

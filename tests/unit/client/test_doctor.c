@@ -142,6 +142,12 @@ static void test_unit(void)
     CHECK(doctor_unit_has(&doctor, "char-vfio") && !doctor_unit_has(&doctor, "char-drm"));
     shell("rm " EDITS "/port.conf");
     CHECK(!doctor_unit_has(&doctor, "char-vfio")); // systemd reads *.conf alone
+    CHECK(!doctor_unit_shows(&doctor, "/home/a/m"));
+    shell("printf '[Service]\\n  BindPaths=/x /home/a\\nBindReadOnlyPaths=/y\\n' >" EDITS
+          "/b.conf");
+    CHECK(doctor_unit_shows(&doctor, "/home/a/m") && doctor_unit_shows(&doctor, "/y"));
+    shell("echo BindReadOnlyPaths= >" EDITS "/c.conf"); // takes back what was set
+    CHECK(!doctor_unit_shows(&doctor, "/home/a/m"));
 }
 
 // A list that is full takes no more, and nothing that a file says breaks a line.

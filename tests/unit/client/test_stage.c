@@ -70,6 +70,7 @@ static void test_drop(void)
     CHECK(stage_add(&stage, in("a"), "new", 3, 0640, &fault) == 0);
     CHECK(stage_add(&stage, in("c"), "new", 3, 0640, &fault) == 0);
     CHECK(stage_add(&stage, in("fresh/d"), "new", 3, 0640, &fault) == 0);
+    CHECK(stage_add(&stage, in("fresh/f"), "new", 3, 0640, &fault) == 0); // beside it
     CHECK(stage_add(&stage, in("no/such/e"), "new", 3, 0640, &fault) == -ENOENT);
     CHECK(strstr(fault.text, "no/such/e"));
     stage_drop(&stage);
@@ -89,6 +90,19 @@ static void test_link(void)
     CHECK(stage_add(&stage, in("link"), "new", 3, 0640, &fault) == 0);
     CHECK(stage_commit(&stage, &fault) == 0);
     CHECK(holds("real", "new") && lstat(in("link"), &st) == 0 && S_ISLNK(st.st_mode));
+}
+
+// A drop-in that is masked by a link to a device stays masked, and the device one.
+static void test_device(void)
+{
+    struct stage stage = {0};
+    struct fault fault = {0};
+    struct stat st;
+
+    CHECK(symlink("/dev/null", in("masked")) == 0);
+    CHECK(stage_add(&stage, in("masked"), "new", 3, 0640, &fault) == -EEXIST);
+    CHECK(strstr(fault.text, "masked is no file") && stage.n == 0);
+    CHECK(stat("/dev/null", &st) == 0 && S_ISCHR(st.st_mode));
 }
 
 // What cannot be renamed is told, and the rest taken back.
@@ -126,6 +140,7 @@ int main(void)
     test_commit();
     test_drop();
     test_link();
+    test_device();
     test_no_place();
     return 0;
 }
