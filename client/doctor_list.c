@@ -88,6 +88,17 @@ struct unit_look {
     bool found;
 };
 
+// bound returns the value of a line that brings paths back, or NULL.
+static const char *bound(const char *line)
+{
+    static const char *const keys[] = {"BindReadOnlyPaths=", "BindPaths="};
+
+    for (size_t i = 0; i < sizeof(keys) / sizeof(keys[0]); i++)
+        if (strncmp(line, keys[i], strlen(keys[i])) == 0)
+            return line + strlen(keys[i]);
+    return NULL;
+}
+
 static void unit_file(const char *path, struct unit_look *look)
 {
     char text[LINE_BYTES];
@@ -99,9 +110,9 @@ static void unit_file(const char *path, struct unit_look *look)
         if (line[0] == '#' || line[0] == ';')
             continue;
         size_t n = look->key ? strlen(look->key) : 0;
-        const char *value = strchr(line, '=');
-        if (look->dir && value && strncmp(line, "Bind", 4) == 0) // nothing takes back what was set
-            look->found = value[1] && (look->found || sight_shows(value + 1, look->dir));
+        const char *value = look->dir ? bound(line) : NULL;
+        if (value) // an empty one takes back what was set
+            look->found = *value && (look->found || sight_shows(value, look->dir));
         if (look->words && strstr(line, look->words))
             look->found = true;
         if (n > 0 && strncmp(line, look->key, n) == 0 && line[n] == '=') {

@@ -180,18 +180,19 @@ static bool brings_back(const struct doctor *d, const char *path)
     return doctor_unit_shows(d, path) && (!sight_home(path) || unit_is(d, "ProtectHome", empty, 1));
 }
 
-static void hidden_one(struct doctor *d, const char *path)
+// hidden_one returns whether the service does not see a path.
+static bool hidden_one(struct doctor *d, const char *path)
 {
     const char *place = sight_hidden(path);
 
     if (!place || !hides(d, place) || brings_back(d, path))
-        return;
-    d->sight_shown = false;
+        return false;
     doctor_add(d, VERDICT_FAIL, "sandbox",
                sight_home(path) ? "expertctl setup --yes --force, and the commands that it prints: "
                                   "the service is shown it; or move it, to /srv for example"
                                 : "move it, to /srv for example",
                "the service does not see what lies below %s: %s", place, path);
+    return true;
 }
 
 static bool in_sight(const struct sight *sight, const char *path)
@@ -212,8 +213,9 @@ static void hidden_look(struct doctor *d)
         paths[n++] = d->pack_dirs[i];
     for (uint32_t i = 0; i < d->shards_n; i++)
         paths[n++] = d->shard_dirs[i];
-    d->sight_shown = true;
-    for (uint32_t i = 0; i < n && hides(d, "/home"); i++)
+    const bool homes = hides(d, "/home");
+    d->sight_shown = homes;
+    for (uint32_t i = 0; i < n && homes; i++)
         if (sight_add(&d->sight, paths[i], &fault) != 0) {
             d->sight_shown = false;
             doctor_add(d, VERDICT_FAIL, "sandbox", "move it, to /srv for example", "%s",
@@ -223,7 +225,8 @@ static void hidden_look(struct doctor *d)
         if (!in_sight(&d->sight, paths[i])) // by another name, or elsewhere
             hidden_one(d, paths[i]);
     for (uint32_t i = 0; i < d->sight.n; i++)
-        hidden_one(d, d->sight.dirs[i]);
+        if (hidden_one(d, d->sight.dirs[i]))
+            d->sight_shown = false;
 }
 
 void doctor_user(struct doctor *doctor)

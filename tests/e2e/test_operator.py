@@ -658,6 +658,9 @@ class Setup(Folder):
             chmod 700 /home/me /home/me/.cache; cp {unit} /etc/systemd/system/expertd.service
             {EXPERTCTL} --json setup --yes --drives none --model {hub}/snapshots/1 >{self.dir}/said
             cat {dropin}; {EXPERTCTL} doctor || true; find /home -printf '%M %u %p %l\\n'; echo ==
+            {EXPERTCTL} setup --yes --force --drives {self.dir}/models/demo --model {hub}/snapshots/1 >/dev/null
+            {EXPERTCTL} doctor || true; echo ==
+            {EXPERTCTL} setup --yes --force --drives none --model {hub}/snapshots/1 >/dev/null
             mv {dropin} {self.dir}/kept; {EXPERTCTL} doctor || true; echo ==
             mv {self.dir}/kept {dropin}; chmod o-rx {hub}/blobs
             {EXPERTCTL} doctor || true; echo ==
@@ -678,10 +681,12 @@ class Setup(Folder):
             said = json.load(f)
         self.assertEqual(said["shown"], [hub + "/snapshots/1", hub + "/blobs"])
         self.assertIn(dropin, said["written"])
-        shown, lost, closed, inaccessible, reset, rest = done.stdout.split("==\n")
+        shown, other, lost, closed, inaccessible, reset, rest = done.stdout.split("==\n")
         self.assertIn(f'ProtectHome=tmpfs\nBindReadOnlyPaths="-{hub}/snapshots/1"\n'
                       f'BindReadOnlyPaths="-{hub}/blobs"\n', shown)
         self.assertIn("ok    user: expertd may open", shown)
+        self.assertIn("fail  sandbox: the service does not see what lies below /tmp", other)
+        self.assertIn("ok    user: expertd may open", other)  # the rest, as the service would
         self.assertIn(f"below /home: {hub}/snapshots/1", lost)
         self.assertIn(f"below /home: {hub}/blobs", lost)
         self.assertIn("fail  user: the user expertd cannot open " + hub, closed)

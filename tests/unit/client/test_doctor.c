@@ -146,6 +146,8 @@ static void test_unit(void)
     shell("printf '[Service]\\n  BindPaths=/x /home/a\\nBindReadOnlyPaths=/y\\n' >" EDITS
           "/b.conf");
     CHECK(doctor_unit_shows(&doctor, "/home/a/m") && doctor_unit_shows(&doctor, "/y"));
+    shell("printf '[Unit]\\nBindsTo=/z\\nBindsTo=\\n' >" EDITS "/c.conf"); // of another kind
+    CHECK(doctor_unit_shows(&doctor, "/home/a/m") && !doctor_unit_shows(&doctor, "/z"));
     shell("echo BindReadOnlyPaths= >" EDITS "/c.conf"); // takes back what was set
     CHECK(!doctor_unit_shows(&doctor, "/home/a/m"));
 }
