@@ -64,16 +64,6 @@ static void facts_entry(struct dir_facts *facts, int dir, const struct dirent *e
     }
 }
 
-// named_well: names are shown on a terminal, and those with control characters the configuration
-// does not take.
-static bool named_well(const char *path)
-{
-    for (; *path; path++)
-        if ((unsigned char)*path < 0x20 || *path == 0x7f)
-            return false;
-    return true;
-}
-
 // find_take notes a directory that is something, once.
 static void find_take(struct find *find, const char *path, const struct stat *st,
                       const struct dir_facts *facts)
@@ -83,7 +73,7 @@ static void find_take(struct find *find, const char *path, const struct stat *st
     for (uint32_t i = 0; i < find->n; i++)
         if (find->found[i].dev == st->st_dev && find->found[i].ino == st->st_ino)
             return;
-    if (find->n == FIND_MAX || strlen(path) >= CONF_TEXT_MAX || !named_well(path))
+    if (find->n == FIND_MAX || strlen(path) >= CONF_TEXT_MAX || !sight_named_well(path))
         return;
     struct find_one *one = &find->found[find->n++];
     *one = (struct find_one){
@@ -139,8 +129,7 @@ void find_usual(struct find *find)
 {
     static const char *const places[] = {"/srv",  "/mnt",    "/media",          "/opt",
                                          "/data", "/models", "/var/lib/expertd"};
-    static const char *const kept[] = {"/",    "/boot", "/boot/efi", "/efi", "/etc",
-                                       "/usr", "/var",  "/tmp",      "/home"};
+    static const char *const kept[] = {"/", "/boot", "/boot/efi", "/efi", "/etc", "/usr", "/var"};
     struct mntent *mount;
 
     for (size_t i = 0; i < sizeof(places) / sizeof(places[0]); i++)

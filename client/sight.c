@@ -85,13 +85,18 @@ static size_t home_length(const char *real)
     return (size_t)(rest - real);
 }
 
+bool sight_named_well(const char *path)
+{
+    for (; *path; path++)
+        if ((unsigned char)*path < 0x20 || *path == 0x7f)
+            return false;
+    return true;
+}
+
 // writable says whether systemd takes a line with it.
 static bool writable(const char *real)
 {
-    for (const char *p = real; *p; p++)
-        if ((unsigned char)*p < 0x20 || *p == 0x7f)
-            return false;
-    return utf8_valid_len(real, strlen(real)) == strlen(real);
+    return sight_named_well(real) && utf8_valid_len(real, strlen(real)) == strlen(real);
 }
 
 // real_add adds a directory by its real path, if it lies in a home.

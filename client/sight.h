@@ -23,6 +23,10 @@ struct sight {
 const char *sight_hidden(const char *path);
 bool sight_home(const char *path);
 
+// sight_named_well: names are shown on a terminal, and the configuration takes none with control
+// characters.
+bool sight_named_well(const char *path);
+
 // sight_add adds a directory of the model or of drives: itself where a home hides it, and the
 // directories through which links in it lead (the cache of Hugging Face's hub is made of such
 // links).  What does not exist adds nothing.
