@@ -37,8 +37,7 @@ struct setup {
     char memory[256];              // what the plan is; "": nothing can be said
     char memory_short[512];        // why it does not fit; "": it does
 
-    struct sight sight;     // what the service has to be shown: of the model ...
-    uint32_t sight_model_n; // ... these, then of drives
+    struct sight sight; // what the service has to be shown
 
     struct nic_name port, port_before; // kind NIC_KIND_COUNT: none
     bool self_signed;

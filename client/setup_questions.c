@@ -46,14 +46,11 @@ static uint32_t number_of(const char *text, uint32_t n)
     return text[0] >= '1' && text[0] <= '9' && !*end && number <= n ? (uint32_t)number : 0;
 }
 
-// path_full says whether a path is written as it is really: the service has another directory, and
-// is shown of homes what it needs, without the links that lead there.
-static bool path_full(const char *path)
+// real_written says whether a path is written as it is really: the service has another directory,
+// and is shown of homes what it needs, without the links that lead there.
+static bool real_written(const char *path, const char *real)
 {
-    char *real = realpath(path, NULL);
-    bool full = path[0] != '/' || sight_home(path) || (real && sight_home(real));
-    free(real);
-    return full;
+    return path[0] != '/' || sight_home(path) || sight_home(real);
 }
 
 // shown notes what the service's sandbox hides of a directory.
@@ -111,14 +108,14 @@ static int model_take(struct setup *setup, const char *answer, struct fault *fau
 {
     uint32_t n = number_of(answer, setup->find.n);
     const struct find_one *one = n ? model_nth(setup, n) : NULL;
-    char *real = NULL;
 
     if (none(answer))
         return fault_set(fault, ENOENT,
                          "no checkpoint was found: name its directory (--model DIR), or where to "
                          "look (expertctl setup DIR)");
     const char *path = one ? one->path : answer;
-    if (path_full(path) && (real = realpath(path, NULL)))
+    char *real = realpath(path, NULL);
+    if (real && real_written(path, real))
         path = real;
     checkpoint_close(&setup->checkpoint);
     int err = checkpoint_open(path, &setup->checkpoint, fault);
@@ -128,7 +125,6 @@ static int model_take(struct setup *setup, const char *answer, struct fault *fau
     setup->sight.n = 0;
     if (!err)
         err = shown(setup, path, fault);
-    setup->sight_model_n = setup->sight.n;
     if (!err)
         err = conf_edit_set(&setup->edit, "model", "path", path, fault);
     free(real);
@@ -223,7 +219,7 @@ static int drives_sort(struct setup *setup, char *answer, char *packs, char *sha
             return fault_set(fault, errno, "%.200s: %s", dir, strerror(errno));
         bool pack = dir_is_pack(real), fits = pack ? pack_fits(setup, real, fault) : true;
         if (fits)
-            list_join(pack ? packs : shards, ANSWER_BYTES, path_full(dir) ? real : dir);
+            list_join(pack ? packs : shards, ANSWER_BYTES, real_written(dir, real) ? real : dir);
         if (!pack && !shards_copy(setup, real))
             fits = fault_set(fault, ENOENT, "%.200s holds neither a pack nor a shard of %.150s",
                              dir, checkpoint_dir(setup->checkpoint)) == 0;
@@ -246,8 +242,10 @@ static int drives_take(struct setup *setup, const char *answer, struct fault *fa
 
     if (!none(answer))
         snprintf(list, sizeof(list), "%s", answer);
-    setup->sight.n = setup->sight_model_n;
-    int err = drives_sort(setup, list, packs, shards, fault);
+    setup->sight.n = 0; // without what a refused answer added
+    int err = shown(setup, checkpoint_dir(setup->checkpoint), fault);
+    if (!err)
+        err = drives_sort(setup, list, packs, shards, fault);
     if (!err)
         err = conf_edit_set(&setup->edit, "drives", "pack", packs, fault);
     return err ? err : conf_edit_set(&setup->edit, "drives", "shards", shards, fault);
